@@ -79,4 +79,3 @@ func (s *signer) Sign(msg []byte) ([]byte, error) {
 	// Ed25519 takes the message itself (no hash) and no randomness.
 	return s.private.Sign(nil, msg, crypto.Hash(0))
 }
-

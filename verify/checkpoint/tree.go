@@ -17,7 +17,7 @@ type Tree struct {
 	// edge[l] is the newest hash at level l that stands over 2^l leaves.
 	edge [64]tlog.Hash
 	// partial[L] has the hashes of the tile at tile level L that is not full.
-	partial [maxLevel + 2][]byte
+	partial [maxLevel + 1][]byte
 }
 
 // FullTile is a tile of 256 hashes, which never changes again.
