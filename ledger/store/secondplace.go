@@ -50,6 +50,9 @@ func NewSecondPlace(fsys vfs.FS, folder string) *SecondPlace {
 	return &SecondPlace{fs: fsys, folder: folder}
 }
 
+// Path is the file, for messages.
+func (p *SecondPlace) Path() string { return p.fs.PathJoin(p.folder, secondPlaceFile) }
+
 // Create makes the folder. Write does not: where the disk is not mounted, it
 // must fail and not write into the mount point.
 func (p *SecondPlace) Create() error { return mkdirSynced(p.fs, p.folder, 0o700) }
