@@ -1,0 +1,330 @@
+package main
+
+import (
+	"context"
+	"encoding/json/jsontext"
+	"encoding/json/v2"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"evidence-ledger/collectors"
+	"evidence-ledger/collectors/agent"
+	"evidence-ledger/collectors/publish"
+	"evidence-ledger/collectors/spool"
+)
+
+func (f *folder) initCommand() *cobra.Command {
+	var c agent.Config
+	var ledger, out string
+	cmd := &cobra.Command{
+		Use:   "init NAME",
+		Short: "make keys, pin the ledger's identity, write an enrolment request",
+		Args:  cobra.ExactArgs(1),
+		Example: `  collector init web-1 --ledger ledger.identity --type 'patch.*' -o web-1.request.json
+  ledger collector enrol web-1.request.json     # by an admin of the ledger`,
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&ledger, "ledger", "", "the ledger's identity: the line, or a file that holds it (required)")
+	flags.StringVar(&c.Node, "node", "nats://127.0.0.1:4222", "the node's address")
+	flags.StringSliceVar(&c.Types, "type", []string{"patch.*"}, "an evidence type, or a pattern, to be enrolled for")
+	flags.StringVar(&c.Host, "host", "", "this server's name in the evidence (default its hostname)")
+	flags.StringVar(&c.Timezone, "timezone", "", "the zone of the times in this server's logs (default the system's)")
+	flags.StringVarP(&out, "output", "o", "", "also write the enrolment request to this file")
+	_ = cmd.MarkFlagRequired("ledger")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c.Name = args[0]
+		id, err := agent.ReadIdentity(ledger)
+		if err != nil {
+			return hint(err, "ask an admin of the ledger for the line that `ledger identity` prints")
+		}
+		request, err := agent.Init(f.dir, c, id)
+		if err != nil {
+			return err
+		}
+		if out == "" {
+			out = filepath.Join(f.dir, "request.json")
+		} else if err := writeRequest(out, request); err != nil {
+			return err
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "collector %s of %s is in %s\nnow an admin enrols it: ledger collector enrol %s\n", c.Name, id.Origin, f.dir, out)
+		return nil
+	}
+	return cmd
+}
+
+func writeRequest(path string, r *agent.Request) error {
+	b, err := r.JSON()
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return fmt.Errorf("the enrolment request: %w", err)
+	}
+	_, err = file.Write(b)
+	return errors.Join(err, file.Close())
+}
+
+// open reads the configuration and holds the folder.
+func (f *folder) open() (*agent.Agent, error) {
+	c, all, err := f.load()
+	if err != nil {
+		return nil, err
+	}
+	a, err := agent.Open(f.dir, c, all, logger())
+	if errors.Is(err, spool.ErrBusy) {
+		return nil, hint(err, "another `collector` is at work on %s: let it end", f.dir)
+	}
+	return a, err
+}
+
+func (f *folder) load() (*agent.Config, []collectors.Collector, error) {
+	c, err := agent.LoadConfig(f.dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil, hint(err, "make the folder with `collector init NAME --ledger FILE --dir %s`, or name another with --dir", f.dir)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	all, err := build(c)
+	return c, all, err
+}
+
+// operator is the agent, in this process or in the one that is running.
+type operator interface {
+	Status(context.Context) (*agent.Status, error)
+	Once(ctx context.Context, typ string, wait time.Duration) (*agent.Report, error)
+	Retry(context.Context) (int, error)
+	Close() error
+}
+
+func (f *folder) operator() (operator, error) {
+	if client := agent.Dial(f.dir); client != nil {
+		return client, nil
+	}
+	a, err := f.open()
+	if err != nil {
+		return nil, err // not a nil *Agent in the interface
+	}
+	return a, nil
+}
+
+const aheadHint = "the spool was lost or an old copy of it was restored: numbers must not be used twice. " +
+	"Make a new key with `collector init NAME` in a new folder and have it enrolled; keep this folder"
+
+func (f *folder) onceCommand() *cobra.Command {
+	var wait time.Duration
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "once TYPE",
+		Short:   "collect now, publish, and wait for the receipts",
+		Args:    cobra.ExactArgs(1),
+		Example: "  collector once patch.run.completed --wait 1m",
+	}
+	cmd.Flags().DurationVar(&wait, "wait", 30*time.Second, "how long to wait for the receipts")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		o, err := f.operator()
+		if err != nil {
+			return err
+		}
+		defer o.Close()
+		r, err := o.Once(cmd.Context(), args[0], wait)
+		switch {
+		case errors.Is(err, agent.ErrType):
+			return hint(err, "`collector list` shows what can be collected")
+		case errors.Is(err, publish.ErrAhead):
+			return hint(err, aheadHint)
+		case err != nil:
+			return err
+		}
+		return printReport(cmd, r, asJSON)
+	}
+	return cmd
+}
+
+func printReport(cmd *cobra.Command, r *agent.Report, asJSON bool) error {
+	if asJSON {
+		if err := printJSON(cmd, r); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %s verified, %d refused, %d waiting\n",
+			r.Type, count(r.Events, "new event"), count(r.Receipts, "receipt"), r.Refused, r.Pending)
+	}
+	if r.Problem != "" {
+		fmt.Fprintln(cmd.ErrOrStderr(), "collector: not everything could be read:", r.Problem)
+	}
+	if r.Pending > 0 {
+		err := fmt.Errorf("%s without a receipt", count(r.Pending, "event"))
+		if r.Fault != "" {
+			err = fmt.Errorf("%w: %s", err, r.Fault)
+		}
+		return hint(err, "nothing is lost, they stay on the spool. Is the node running, and this collector enrolled? "+
+			"`collector run` goes on trying; `collector status` shows more")
+	}
+	if r.Refused > 0 {
+		fmt.Fprintln(cmd.ErrOrStderr(), "hint: `collector status` shows the reasons; `collector retry` sends the refused events again")
+	}
+	if r.Refused > 0 || r.Problem != "" {
+		return errFound
+	}
+	return nil
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func printJSON(cmd *cobra.Command, v any) error {
+	return errors.Join(
+		json.MarshalWrite(cmd.OutOrStdout(), v, jsontext.Multiline(true), jsontext.WithIndent("  "), json.Deterministic(true)),
+		errOf(fmt.Fprintln(cmd.OutOrStdout())))
+}
+
+func errOf(_ int, err error) error { return err }
+
+func (f *folder) runCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "run",
+		Short: "collect on the schedule and publish, until SIGTERM",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a, err := f.open()
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			log := logger()
+			err = a.Run(cmd.Context(), func() { log.Info("running", "dir", f.dir) })
+			if errors.Is(err, publish.ErrAhead) {
+				return hint(err, aheadHint)
+			}
+			if err == nil {
+				log.Info("stopped")
+			}
+			return err
+		},
+	}
+}
+
+func (f *folder) statusCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{Use: "status", Short: "show numbers, receipts, what waits and what was refused", Args: cobra.NoArgs}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the status as JSON")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		o, err := f.operator()
+		if err != nil {
+			return err
+		}
+		defer o.Close()
+		s, err := o.Status(cmd.Context())
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			err = printJSON(cmd, s)
+		} else {
+			printStatus(cmd, s)
+		}
+		if err == nil && s.Found() {
+			err = errFound
+		}
+		return err
+	}
+	return cmd
+}
+
+func printStatus(cmd *cobra.Command, s *agent.Status) {
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(cmd.OutOrStdout(), "%-11s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	line("collector", "%s of %s at %s", s.Name, s.Ledger, s.Node)
+	line("key", "%s", s.KeyID)
+	if p := s.Publishing; p != nil {
+		line("running", "connected: %t, %d on their way", p.Connected, p.InFlight)
+		if p.LastFault != "" {
+			line("last fault", "%s %s", p.FaultAt.Format(time.RFC3339), p.LastFault)
+		}
+	} else {
+		line("running", "no")
+	}
+	line("spool", "%d waiting, %d refused, %d of %d bytes", s.Pending, s.Refused, s.Bytes, s.Bound)
+	if s.Checkpoint != "" {
+		line("checkpoint", "%q", s.Checkpoint)
+	} else {
+		line("checkpoint", "none verified yet")
+	}
+	for _, typ := range slices.Sorted(maps.Keys(s.Numbers)) {
+		r := s.Receipts[typ]
+		line("type", "%s: last number %d, %s, newest is entry %d", typ, s.Numbers[typ], count(int(r.Count), "receipt"), r.Index)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Collected)) {
+		c := s.Collected[name]
+		line("collected", "%s at %s: %s %s", name, c.At.Format(time.RFC3339), count(c.Events, "event"), c.Problem)
+	}
+	for _, r := range s.Refusals {
+		line("refused", "%s number %d (%s) at %s: %s: %s: %s", r.Type, r.Seq, r.ID, r.Time, r.Code, r.Where, r.Text)
+	}
+	if s.Conflict != "" {
+		line("PROBLEM", "the node signed a checkpoint that it could not prove consistent with the one above; give both to the ledger's auditors:\n%s", s.Conflict)
+	}
+}
+
+func (f *folder) listCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "list what this program can collect here, and from where",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, all, err := f.load()
+			if err != nil {
+				return err
+			}
+			for _, one := range all {
+				for _, typ := range one.Types() {
+					state := "configured"
+					if !c.Allows(typ) {
+						state = "not among the configured types"
+					}
+					fmt.Fprintf(cmd.OutOrStdout(), "%s  (%s %s, %s)\n", typ, one.Name(), one.Version(), state)
+				}
+			}
+			for _, kind := range slices.Sorted(maps.Keys(defaults)) {
+				fmt.Fprintf(cmd.OutOrStdout(), "source %s: %v\n", kind, sources(c, kind))
+			}
+			return nil
+		},
+	}
+}
+
+func (f *folder) retryCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "retry",
+		Short: "put the refused events back, to be sent again",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o, err := f.operator()
+			if err != nil {
+				return err
+			}
+			defer o.Close()
+			n, err := o.Retry(cmd.Context())
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s put back\n", count(n, "event"))
+			return nil
+		},
+	}
+}

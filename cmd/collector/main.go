@@ -1,0 +1,88 @@
+// Command collector observes a server and has a ledger keep what it saw.
+//
+// It parses, calls collectors/agent, and prints. Exit codes: 0 done, 1 found
+// something to look at (refused events, a source that cannot be read), 2 could
+// not do it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	// The logs' zone must be known also where the system has no zone files.
+	_ "time/tzdata"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+const (
+	exitDone  = 0
+	exitFound = 1
+	exitError = 2
+)
+
+// errFound ends a command that did its work and printed what it found.
+var errFound = errors.New("found something")
+
+// hinted is an error that says what to do next.
+type hinted struct {
+	err  error
+	hint string
+}
+
+func (h *hinted) Error() string { return h.err.Error() }
+func (h *hinted) Unwrap() error { return h.err }
+
+func hint(err error, format string, args ...any) error {
+	return &hinted{err, fmt.Sprintf(format, args...)}
+}
+
+// run is main without the process, for tests.
+func run(ctx context.Context, args []string) int {
+	root := newRoot()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.Is(err, errFound):
+		return exitFound
+	}
+	fmt.Fprintln(os.Stderr, "collector:", err)
+	var h *hinted
+	if errors.As(err, &h) {
+		fmt.Fprintln(os.Stderr, "hint:", h.hint)
+	}
+	return exitError
+}
+
+// folder is the value of --dir, which all commands have.
+type folder struct{ dir string }
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "collector",
+		Short: "observe this server and have a ledger keep what was seen",
+		Long: "collector reads this server's own logs, signs what it saw, and sends it to a ledger's node.\n" +
+			"What it saw stays on its spool until the node's receipt has been verified.",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	f := &folder{}
+	root.PersistentFlags().StringVar(&f.dir, "dir", "./collector-data", "the collector's folder: keys, configuration, spool")
+	root.AddCommand(f.initCommand(), f.onceCommand(), f.runCommand(), f.statusCommand(), f.listCommand(), f.retryCommand())
+	return root
+}
+
+func logger() *slog.Logger { return slog.New(slog.NewTextHandler(os.Stderr, nil)) }
