@@ -64,8 +64,8 @@ func ParseEnvelope(raw []byte) (*Envelope, error) {
 	if err != nil {
 		return nil, problem.New("event.payload-base64", "payload", "%v", err)
 	}
-	if len(payload) == 0 || len(payload) > MaxPayload {
-		return nil, problem.New("event.payload-size", "payload", "the payload has %d bytes, 1 to %d are allowed", len(payload), MaxPayload)
+	if err := checkPayloadSize(len(payload)); err != nil {
+		return nil, err
 	}
 	if len(in.Signatures) == 0 {
 		return nil, problem.New("event.signature-count", "signatures", "the envelope has no signature")
@@ -82,12 +82,19 @@ func ParseEnvelope(raw []byte) (*Envelope, error) {
 		}
 		before = s.KeyID
 		sig, err := syntax.Base64(s.Sig)
-		if err != nil {
-			return nil, problem.New("event.signature-base64", where+".sig", "%v", err)
+		if err != nil || len(sig) == 0 {
+			return nil, problem.New("event.signature-base64", where+".sig", "%.60q is absent or not canonical base64 (standard alphabet, padded)", s.Sig)
 		}
 		env.Signatures = append(env.Signatures, Signature{KeyID: s.KeyID, Sig: sig})
 	}
 	return env, nil
+}
+
+func checkPayloadSize(n int) error {
+	if n == 0 || n > MaxPayload {
+		return problem.New("event.payload-size", "payload", "the payload has %d bytes, 1 to %d are allowed", n, MaxPayload)
+	}
+	return nil
 }
 
 // checkSignatureCount: only trust.* and ledger.erased, which a quorum of

@@ -5,10 +5,12 @@ import (
 	"encoding/json/jsontext"
 	"encoding/json/v2"
 	"errors"
+	"fmt"
 	"io"
-	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"evidence-ledger/verify/problem"
 )
@@ -37,7 +39,7 @@ func decode(raw []byte, into any, prefix string) error {
 	if errors.Is(err, jsontext.ErrDuplicateName) {
 		return problem.New("event.duplicate-member", dotted(prefix, pointerOf(err)), "the member stands there twice")
 	}
-	if _, ok := errors.AsType[*jsontext.SyntacticError](err); ok || errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		return problem.New("event.json", dotted(prefix, pointerOf(err)), "not strict JSON: %v", err)
 	}
 	if err != nil {
@@ -69,19 +71,24 @@ func pointerOf(err error) jsontext.Pointer {
 	return ""
 }
 
-// dotted writes a place as problems do: predicate.data.packages.0.name.
+// dotted writes a pointer below prefix as a place.
 func dotted(prefix string, p jsontext.Pointer) string {
 	var parts []string
 	if prefix != "" {
 		parts = append(parts, prefix)
 	}
-	for token := range p.Tokens() {
-		parts = append(parts, token)
-	}
-	return strings.Join(parts, ".")
+	return place(slices.AppendSeq(parts, p.Tokens())...)
 }
 
-var integerRE = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
+// place writes where something is, as problems do: predicate.data.packages.0.
+// Foreign names in it get no chance to move a cursor or to fill a screen.
+func place(parts ...string) string {
+	s := strings.Join(parts, ".")
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		s = strconv.QuoteToGraphic(s)
+	}
+	return fmt.Sprintf("%.200s", s)
+}
 
 const maxInteger = 1 << 53
 
@@ -110,10 +117,11 @@ func checkTokens(payload []byte) error {
 	}
 }
 
-// integer tells whether s is `-?(0|[1-9][0-9]*)`, not -0, within 2^53.
+// integer tells whether a JSON number is `-?(0|[1-9][0-9]*)`, not -0, within
+// 2^53. JSON itself has neither leading zeros nor a plus sign.
 func integer(s string) bool {
 	n, err := strconv.ParseInt(s, 10, 64)
-	return err == nil && integerRE.MatchString(s) && s != "-0" && -maxInteger <= n && n <= maxInteger
+	return err == nil && s != "-0" && -maxInteger <= n && n <= maxInteger
 }
 
 // isName tells whether the string just read is a member's name: inside an

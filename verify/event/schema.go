@@ -99,26 +99,32 @@ func (s *Schemas) check(typ string, version int, data jsontext.Value) error {
 	return err
 }
 
-// explain finds the first violation at the bottom of the tree, and names the
-// member itself where one is absent or too many.
+// explain says what is wrong at the bottom of the tree of violations. Where
+// there are several it takes the first by place and text, so that everybody
+// who checks says the same.
 func explain(v *jsonschema.ValidationError) (where, text string) {
-	for len(v.Causes) > 0 {
-		v = v.Causes[0]
+	if len(v.Causes) == 0 {
+		return explainLeaf(v)
 	}
-	place := append([]string{"predicate", "data"}, v.InstanceLocation...)
+	for i, cause := range v.Causes {
+		w, t := explain(cause)
+		if i == 0 || w < where || w == where && t < text {
+			where, text = w, t
+		}
+	}
+	return where, text
+}
+
+// explainLeaf names the member itself where one is absent or too many.
+func explainLeaf(v *jsonschema.ValidationError) (where, text string) {
+	at := append([]string{"predicate", "data"}, v.InstanceLocation...)
 	switch k := v.ErrorKind.(type) {
 	case *kind.Required:
-		place = append(place, k.Missing[0])
-		text = "the member is absent"
+		return place(append(at, k.Missing[0])...), "the member is absent"
 	case *kind.AdditionalProperties:
-		place = append(place, slices.Min(k.Properties))
-		text = "no such member belongs here"
-	default:
-		text = sentence(v)
+		return place(append(at, slices.Min(k.Properties))...), "no such member belongs here"
 	}
-	return strings.Join(place, "."), text
+	return place(at...), fmt.Sprintf("%.300s", v.ErrorKind.LocalizedString(printer))
 }
 
 var printer = message.NewPrinter(language.English)
-
-func sentence(v *jsonschema.ValidationError) string { return v.ErrorKind.LocalizedString(printer) }

@@ -6,6 +6,8 @@ import (
 	"encoding/json/jsontext"
 	"encoding/json/v2"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -96,6 +98,9 @@ func parsePayload(payload []byte, schemas *Schemas) (*Event, error) {
 	}
 	if st.Type != StatementType {
 		return nil, problem.New("event.statement-type", "_type", "%.80q is not %s", st.Type, StatementType)
+	}
+	if len(st.Predicate) == 0 {
+		return nil, problem.New("event.member", "predicate", "the predicate is absent")
 	}
 	e := &Event{}
 	var err error
@@ -320,11 +325,11 @@ func checkScope(scope map[string]string) error {
 	if len(scope) == 0 || len(scope) > maxScope {
 		return problem.New("event.scope", "predicate.scope", "the scope has %d members, 1 to %d are allowed", len(scope), maxScope)
 	}
-	for name, value := range scope {
+	for _, name := range slices.Sorted(maps.Keys(scope)) {
 		if err := checkLine("predicate.scope", name); err != nil {
 			return err
 		}
-		if err := checkLine("predicate.scope."+name, value); err != nil {
+		if err := checkLine(place("predicate.scope", name), scope[name]); err != nil {
 			return err
 		}
 	}
@@ -361,8 +366,8 @@ func (e *Event) Payload() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write event: %w", err)
 	}
-	if len(payload) > MaxPayload {
-		return nil, problem.New("event.payload-size", "payload", "the payload has %d bytes, at most %d are allowed", len(payload), MaxPayload)
+	if err := checkPayloadSize(len(payload)); err != nil {
+		return nil, err
 	}
 	if _, err := parsePayload(payload, Builtin()); err != nil {
 		return nil, err
