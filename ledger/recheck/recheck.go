@@ -1,0 +1,274 @@
+// Package recheck verifies a data directory: the log with package verify, and
+// every other table of the store against the log.
+//
+// It never believes the node. It reads the files itself, or, while a node runs,
+// a hard-linked copy of Pebble's immutable files. Each row of an index table is
+// one that the log demands: looked up for each entry, and counted, so that a
+// row too many is found as well as one that is missing or wrong. The
+// checkpoints carry a hash chain, whose end stands in the second place: so no
+// signed checkpoint can be taken out.
+//
+// TestTamperEveryTable changes each table with valid checksums and sees each
+// change named.
+package recheck
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"evidence-ledger/ledger/store"
+	"evidence-ledger/verify"
+	"evidence-ledger/verify/entry"
+	"evidence-ledger/verify/event"
+	"evidence-ledger/verify/problem"
+)
+
+// Dir is what is verified.
+type Dir struct {
+	Snapshot  *store.Snapshot
+	Artifacts *store.Artifacts
+	// Second is the content of the second place as it was read before the
+	// snapshot was taken, and the error of reading it.
+	Second    []byte
+	Chain     [32]byte
+	SecondErr error
+	// SecondPath names it in the report.
+	SecondPath string
+}
+
+// Read takes the second place first and the snapshot after it: the second
+// place is never ahead of the store by itself.
+func Read(second *store.SecondPlace, artifacts *store.Artifacts, open func() (*store.Snapshot, error)) (*Dir, error) {
+	d := &Dir{Artifacts: artifacts, SecondPath: second.Path()}
+	d.Chain, d.Second, d.SecondErr = second.Read()
+	var err error
+	d.Snapshot, err = open()
+	return d, err
+}
+
+// Verify checks all of the directory.
+func (d *Dir) Verify(ctx context.Context, o verify.Options) (*verify.Report, error) {
+	if d.SecondErr == nil {
+		o.Known = append(o.Known, verify.Known{Name: "the second place " + d.SecondPath, Note: d.Second})
+	}
+	c := &comparer{d: d, counts: map[store.Table]uint64{}}
+	o.Visit = c.visit
+	report, err := verify.Log(ctx, source{d}, o)
+	if err != nil {
+		return nil, err
+	}
+	c.finish(report)
+	report.Decide(o.Identity != nil)
+	return report, nil
+}
+
+// source shows a snapshot to package verify.
+type source struct{ d *Dir }
+
+func (s source) Entries(from uint64, fn func(uint64, []byte) error) error {
+	return s.d.Snapshot.Entries(from, fn)
+}
+
+func (s source) Entry(index uint64) ([]byte, error) {
+	raw, err := s.d.Snapshot.Entry(index)
+	return raw, notExist(err)
+}
+
+func (s source) Checkpoints(fn func(uint64, []byte) error) error {
+	return s.d.Snapshot.Checkpoints(func(size uint64, _ [32]byte, note []byte) error { return fn(size, note) })
+}
+
+func (s source) Tile(level int, n uint64) ([]byte, error) {
+	data, err := s.d.Snapshot.Tile(level, n)
+	return data, notExist(err)
+}
+
+func (s source) IndexOf(id string) (uint64, error) {
+	index, err := s.d.Snapshot.IndexOfID(id)
+	return index, notExist(err)
+}
+
+func (s source) Artifact(sha [32]byte) (io.ReadCloser, error) {
+	f, err := s.d.Artifacts.Open(sha)
+	return f, notExist(err)
+}
+
+func notExist(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("%w: %w", err, fs.ErrNotExist)
+	}
+	return err
+}
+
+// comparer holds the index tables against the log.
+type comparer struct {
+	d      *Dir
+	counts map[store.Table]uint64 // rows that the log demands
+}
+
+// visit looks each index row of one entry up.
+func (c *comparer) visit(v verify.Visited, r *verify.Report) {
+	s := c.d.Snapshot
+	c.compare(r, v.Index, store.TableIDs, "id "+v.Event.ID, func() (uint64, error) { return s.IndexOfID(v.Event.ID) })
+	c.compare(r, v.Index, store.TableStreams, fmt.Sprintf("stream %s number %d", v.Stream, v.Number), func() (uint64, error) { return s.IndexOfNumber(v.Stream, v.Number) })
+	if !v.Event.Own() {
+		keyID := v.Event.Envelope.Signatures[0].KeyID
+		c.compare(r, v.Index, store.TableSeqs, fmt.Sprintf("key %s type %s seq %d", keyID, v.Event.Type, v.Event.Seq), func() (uint64, error) { return s.IndexOfSeq(keyID, v.Event.Type, v.Event.Seq) })
+	}
+}
+
+func (c *comparer) compare(r *verify.Report, index uint64, table store.Table, row string, get func() (uint64, error)) {
+	c.counts[table]++
+	got, err := get()
+	where := fmt.Sprintf("table %s: %s", table, row)
+	var p *problem.Problem
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		p = problem.New("store.row-missing", where, "the row is missing; it belongs to entry %d", index)
+	case err != nil:
+		p = problem.New("store.row-unreadable", where, "%v", err)
+	case got != index:
+		p = problem.New("store.row-wrong", where, "the row leads to entry %d, it belongs to entry %d", got, index)
+	default:
+		return
+	}
+	p.Index = int64(index)
+	r.Add(p)
+}
+
+// finish counts the rows, follows the chain of the checkpoints, and looks for
+// what lies in no table.
+func (c *comparer) finish(r *verify.Report) {
+	for _, table := range []store.Table{store.TableIDs, store.TableStreams, store.TableSeqs} {
+		c.count(r, table)
+	}
+	c.tiles(r)
+	c.chain(r)
+	c.quarantine(r)
+	err := c.d.Snapshot.Foreign(func(key, _ []byte) error {
+		r.Add(problem.New("store.row-foreign", fmt.Sprintf("key %x", key), "the row belongs to no table"))
+		return nil
+	})
+	c.unreadable(r, "foreign rows", err)
+}
+
+// count names the rows that no entry demands.
+func (c *comparer) count(r *verify.Report, table store.Table) {
+	rows := uint64(0)
+	err := c.d.Snapshot.Rows(table, func(_, _ []byte) error { rows++; return nil })
+	c.unreadable(r, table.String(), err)
+	if err != nil || rows == c.counts[table] {
+		return
+	}
+	err = c.d.Snapshot.Rows(table, func(key, value []byte) error {
+		if demanded, row := c.demanded(table, key, value); !demanded {
+			r.Add(problem.New("store.row-extra", fmt.Sprintf("table %s: %s", table, row), "no entry of the log demands this row"))
+		}
+		return nil
+	})
+	c.unreadable(r, table.String(), err)
+}
+
+// demanded tells whether the entry to which a row leads has what the row says.
+func (c *comparer) demanded(table store.Table, key, value []byte) (bool, string) {
+	switch table {
+	case store.TableIDs:
+		row, err := store.DecodeID(key, value)
+		ev, _, _ := c.entry(row.Index)
+		return err == nil && ev != nil && ev.ID == row.ID, row.String()
+	case store.TableStreams:
+		row, err := store.DecodeStream(key, value)
+		ev, stream, number := c.entry(row.Index)
+		return err == nil && ev != nil && stream == row.Stream && number == row.Number, row.String()
+	default:
+		row, err := store.DecodeSeq(key, value)
+		ev, _, _ := c.entry(row.Index)
+		return err == nil && ev != nil && !ev.Own() && ev.Type == row.Type && ev.Seq == row.Seq && ev.Envelope.Signatures[0].KeyID == row.KeyID, row.String()
+	}
+}
+
+func (c *comparer) entry(index uint64) (ev *event.Event, stream string, number uint64) {
+	raw, err := c.d.Snapshot.Entry(index)
+	if err != nil {
+		return nil, "", 0
+	}
+	return parse(raw)
+}
+
+// tiles: verify compared every full tile that the log has; here are those that
+// it does not have.
+func (c *comparer) tiles(r *verify.Report) {
+	err := c.d.Snapshot.Rows(store.TableTiles, func(key, value []byte) error {
+		row, err := store.DecodeTile(key, value)
+		full := uint64(0)
+		if err == nil && row.Level < 7 {
+			full = r.Size >> (8 * (row.Level + 1))
+		}
+		if err != nil || row.Number >= full {
+			r.Add(problem.New("store.row-extra", fmt.Sprintf("table %s: %s", store.TableTiles, row), "a log of %d entries has no such full tile", r.Size))
+		}
+		return nil
+	})
+	c.unreadable(r, store.TableTiles.String(), err)
+}
+
+// chain follows the hash over all signed checkpoints to the second place.
+func (c *comparer) chain(r *verify.Report) {
+	var chain, atSecond [32]byte
+	second, broken := false, false
+	err := c.d.Snapshot.Checkpoints(func(size uint64, stored [32]byte, note []byte) error {
+		chain = store.NextChain(chain, note)
+		if stored != chain && !broken {
+			broken = true
+			r.Add(problem.New("store.checkpoint-chain", fmt.Sprintf("checkpoint %d", size), "a signed checkpoint at or before this one was changed, taken out or put in: the chain over all of them does not fit").
+				With("is", fmt.Sprintf("%x", stored)).With("expected", fmt.Sprintf("%x", chain)))
+		}
+		if string(note) == string(c.d.Second) {
+			second, atSecond = true, chain
+		}
+		return nil
+	})
+	c.unreadable(r, store.TableCheckpoints.String(), err)
+	where := c.d.SecondPath
+	switch {
+	case errors.Is(c.d.SecondErr, store.ErrNotFound):
+		r.Add(problem.New("store.second-missing", where, "the second place of the newest checkpoint is gone"))
+	case c.d.SecondErr != nil:
+		r.Add(problem.New("store.second-unreadable", where, "%v", c.d.SecondErr))
+	case !second:
+		r.Add(problem.New("store.second-unknown", where, "the store does not have the checkpoint of the second place").With("note", string(c.d.Second)))
+	case !broken && atSecond != c.d.Chain:
+		r.Add(problem.New("store.second-chain", where, "the second place was written over other signed checkpoints than the store has").
+			With("is", fmt.Sprintf("%x", c.d.Chain)).With("expected", fmt.Sprintf("%x", atSecond)))
+	}
+}
+
+// quarantine lies outside the log's guarantees; only its form is looked at.
+func (c *comparer) quarantine(r *verify.Report) {
+	records := uint64(0)
+	err := c.d.Snapshot.Quarantine("", func(store.Quarantined) error { records++; return nil })
+	c.unreadable(r, store.TableQuarantine.String(), err)
+	if records > 0 {
+		r.Note("%d refused submissions lie in quarantine, outside the log's guarantees: `ledger quarantine list`", records)
+	}
+}
+
+func (c *comparer) unreadable(r *verify.Report, table string, err error) {
+	if err != nil {
+		r.Add(problem.New("store.row-unreadable", "table "+table, "%v", err))
+	}
+}
+func parse(raw []byte) (*event.Event, string, uint64) {
+	e, err := entry.Parse(raw)
+	if err != nil {
+		return nil, "", 0
+	}
+	ev, err := event.Parse(e.Envelope, event.Builtin())
+	if err != nil {
+		return nil, "", 0
+	}
+	return ev, e.Stream, e.Number
+}
