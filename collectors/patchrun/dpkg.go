@@ -70,7 +70,9 @@ func (p *dpkgParser) take(l line, yield func(*Run) bool) bool {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return true
 	}
-	wall, words, problem := dpkgLine(text)
+	// Redacted before it is read, so that payload and artifact agree.
+	clean := redact(text, "")
+	wall, words, problem := dpkgLine(clean)
 	if problem != "" {
 		p.faults.add(l.number, "%s", problem)
 		return true
@@ -81,7 +83,7 @@ func (p *dpkgParser) take(l line, yield func(*Run) bool) bool {
 			return false
 		}
 	}
-	p.add(l.number, t, words, text)
+	p.add(l.number, t, words, text, clean)
 	return true
 }
 
@@ -135,7 +137,7 @@ func dpkgWords(words []string) (problem string) {
 	return ""
 }
 
-func (p *dpkgParser) add(number int, t time.Time, words []string, text []byte) {
+func (p *dpkgParser) add(number int, t time.Time, words []string, text, clean []byte) {
 	if p.run == nil {
 		p.run = &Run{Tool: "dpkg", File: p.faults.Path, Line: number, Start: t}
 		p.index, p.states = map[string]int{}, map[string]string{}
@@ -154,7 +156,7 @@ func (p *dpkgParser) add(number int, t time.Time, words []string, text []byte) {
 		return
 	}
 	p.identity = append(p.identity, text...)
-	run.Artifact = append(run.Artifact, redact(text, "")...)
+	run.Artifact = append(run.Artifact, clean...)
 	p.interpret(words)
 }
 
