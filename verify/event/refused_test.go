@@ -137,6 +137,7 @@ func TestRefused(t *testing.T) {
 		{`"seq":2,`, ``, "event.seq", "predicate.event.seq"},
 		{`"seq":2`, `"seq":0`, "event.seq", "predicate.event.seq"},
 		{`"prev":"` + keyB + `",`, ``, "event.prev", "predicate.event.prev"},
+		{`"seq":2,"prev":"` + keyB, `"seq":1,"prev":"0`, "event.prev", "predicate.event.prev"},
 		{`"prev":"` + keyB, `"prev":"` + zeros, "event.prev", "predicate.event.prev"},
 		{`"seq":2`, `"seq":1`, "event.prev", "predicate.event.prev"},
 		{`"2026-03-03T07:00:00Z"`, `"2026-03-03T07:00:00+00:00"`, "event.time", "predicate.event.observedAt"},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"embed"
 	"encoding/json/jsontext"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -91,23 +92,33 @@ func (s *Schemas) check(typ string, version int, data jsontext.Value) error {
 	if err != nil {
 		return fmt.Errorf("read data for its schema: %w", err) // decode has read these bytes before: never
 	}
-	err = schema.Validate(doc)
-	if violation, ok := err.(*jsonschema.ValidationError); ok {
-		where, text := explain(violation)
+	where, text := explain(schema.Validate(doc))
+	if text != "" {
 		return problem.New("event.schema", where, "%s", text)
 	}
-	return err
+	return nil
 }
 
-// explain says what is wrong at the bottom of the tree of violations. Where
+// explain says what err holds against the data, or nothing where it is nil.
+func explain(err error) (where, text string) {
+	if err == nil {
+		return "", ""
+	}
+	if v, ok := errors.AsType[*jsonschema.ValidationError](err); ok {
+		return first(v)
+	}
+	return "predicate.data", err.Error()
+}
+
+// first finds what is wrong at the bottom of the tree of violations. Where
 // there are several it takes the first by place and text, so that everybody
 // who checks says the same.
-func explain(v *jsonschema.ValidationError) (where, text string) {
+func first(v *jsonschema.ValidationError) (where, text string) {
 	if len(v.Causes) == 0 {
 		return explainLeaf(v)
 	}
 	for i, cause := range v.Causes {
-		w, t := explain(cause)
+		w, t := first(cause)
 		if i == 0 || w < where || w == where && t < text {
 			where, text = w, t
 		}

@@ -73,9 +73,6 @@ type Artifact struct {
 	Data []byte
 }
 
-// Digest is SHA256 as bytes.
-func (a Artifact) Digest() ([32]byte, error) { return syntax.Digest(a.SHA256) }
-
 // Submission is a message's body whose form is right. Its envelope is not
 // even parsed: see package event.
 type Submission struct {
@@ -226,13 +223,20 @@ func decode(raw []byte, into any) error {
 	if _, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		return problem.New("submission.json", where, "not strict JSON: %v", err)
 	}
-	if errors.Is(err, json.ErrUnknownName) {
-		return problem.New("submission.member", where, "no such member belongs here")
-	}
 	if err != nil {
-		return problem.New("submission.member", where, "the member has a value of a wrong kind")
+		return problem.New("submission.member", where, "%s", memberText(err))
 	}
 	return nil
+}
+
+func memberText(err error) string {
+	if errors.Is(err, json.ErrUnknownName) {
+		return "no such member belongs here"
+	}
+	if errors.Is(err, errNull) {
+		return errNull.Error()
+	}
+	return "the member has a value of a wrong kind"
 }
 
 // dotted writes a place as artifacts.0.name. Foreign names in it get no chance
