@@ -73,6 +73,9 @@ func TestSignThenOpen(t *testing.T) {
 	if got := open(t, b, verifier(t, origin)); got != c {
 		t.Errorf("Open = %+v, want %+v", got, c)
 	}
+	if _, err := checkpoint.Open([]byte(string(b)+manyLines(12, strings.Repeat("x", 4000))), verifier(t, origin)); err != nil {
+		t.Errorf("a note of nearly 64 KiB: %v", err)
+	}
 	// Other keys' lines are ignored, whatever they hold.
 	more := string(b) + line("witness.example.org", "idididid and a cosignature") + line(origin, "another key ID")
 	s, err := checkpoint.Open([]byte(more), verifier(t, origin))
@@ -130,8 +133,8 @@ func TestRefusedNotes(t *testing.T) {
 		{"no line feed at the end", strings.TrimSuffix(good, "\n"), "checkpoint.note"},
 		{"a tab", strings.Replace(good, "\n7\n", "\n7\t\n", 1), "checkpoint.note"},
 		{"invalid UTF-8", strings.Replace(good, "\n7\n", "\n\xff\n", 1), "checkpoint.note"},
-		{"over 64 KiB", good + strings.Repeat(line("w.example", strings.Repeat("x", 4000)), 13), "checkpoint.note"},
-		{"over 100 lines", good + manyLines(100), "checkpoint.note"},
+		{"over 64 KiB", good + manyLines(13, strings.Repeat("x", 4000)), "checkpoint.note"},
+		{"over 100 lines", good + manyLines(100, ""), "checkpoint.note"},
 		{"a witness line twice", good + witness + witness, "checkpoint.note"},
 		{"base64 with other last bits", good + "— w.example AAAAAAB=\n", "checkpoint.note"},
 		{"text that is no checkpoint", signText(t, "go away\n", signer(t, origin)), "checkpoint.lines"},
@@ -152,10 +155,10 @@ func TestRefusedNotes(t *testing.T) {
 	}
 }
 
-func manyLines(n int) string {
+func manyLines(n int, more string) string {
 	var b strings.Builder
 	for i := range n {
-		b.WriteString(line("w.example", fmt.Sprint("idid", i)))
+		b.WriteString(line("w.example", fmt.Sprint("idid", i, more)))
 	}
 	return b.String()
 }
