@@ -23,19 +23,28 @@ type Grant struct {
 	Types []string
 }
 
-// Two accounts keep the node and the collectors apart. Only the node's has
-// JetStream: in the collectors' there is no $JS.API at all, neither to publish
-// to nor to name as the reply subject of a message, by which a client would
-// let the server send in its place what it may not send itself. What crosses is
-// listed here.
-const (
-	nodeAccount      = "NODE"
-	collectorAccount = "COLLECTORS"
-)
+// An account is a subject space of its own. The node has one, which alone has
+// JetStream, and each collector has one, named as it is; what crosses between
+// them is listed in wire and join. Permissions alone would not do: they do not
+// look at the reply subject of a message, to which the server and the node
+// send. In one common space a collector could name there what it may not
+// publish to itself: $JS.API, or another collector's notices
+// (TestReplySubjectReachesNothing). In its own space there is nobody but itself.
+const nodeAccount = "NODE"
 
+// requests are the subjects of Serve; the last level stands for the collector.
 var requests = []string{
 	"ledger.v1.checkpoint", "ledger.v1.consistency", "ledger.v1.trust",
 	"ledger.v1.receipt.*", "ledger.v1.refusals.*", "ledger.v1.last.*",
+}
+
+// requests returns the requests that a collector may make.
+func (g Grant) requests() []string {
+	var out []string
+	for _, r := range requests {
+		out = append(out, strings.Replace(r, "*", g.Name, 1))
+	}
+	return out
 }
 
 // permissions spells a grant out for nats-server.
@@ -43,10 +52,7 @@ func (g Grant) permissions() (*server.Permissions, error) {
 	if err := syntax.Collector(g.Name); err != nil {
 		return nil, err
 	}
-	publish := []string{}
-	for _, r := range requests {
-		publish = append(publish, strings.Replace(r, "*", g.Name, 1))
-	}
+	publish := g.requests()
 	for _, t := range g.Types {
 		if err := syntax.TypePattern(t); err != nil {
 			return nil, err
@@ -79,12 +85,12 @@ type access struct {
 	log       *slog.Logger
 	server    *server.Server
 	node      *server.Account
-	collector *server.Account
 
 	// mu also orders Check and reauthorize: a connection either is in clients
 	// when reauthorize looks, or asks authorize after it.
-	mu      sync.Mutex
-	clients map[uint64]client
+	mu       sync.Mutex
+	clients  map[uint64]client
+	accounts map[string]*server.Account // by collector
 }
 
 type client struct {
@@ -97,34 +103,48 @@ func newAccess(own nkeys.KeyPair, authorize func(string) (Grant, bool), log *slo
 	if err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
 	}
-	return &access{own: pub, authorize: authorize, log: log, clients: map[uint64]client{}}, nil
+	return &access{own: pub, authorize: authorize, log: log,
+		clients: map[uint64]client{}, accounts: map[string]*server.Account{}}, nil
 }
 
-// wire connects the two accounts. It is called before the server starts.
+// wire lets the node's account take and give what crosses. It is called before
+// the server starts.
 func (a *access) wire(s *server.Server) (err error) {
 	a.server = s
 	if a.node, err = s.LookupAccount(nodeAccount); err != nil {
 		return err
 	}
-	if a.collector, err = s.LookupAccount(collectorAccount); err != nil {
-		return err
-	}
-	to := []*server.Account{a.collector}
 	for _, subject := range append([]string{submissions}, requests...) {
-		if err := a.node.AddServiceExport(subject, to); err != nil {
+		if err := a.node.AddServiceExport(subject, nil); err != nil {
 			return fmt.Errorf("export %s: %w", subject, err)
 		}
-		if err := a.collector.AddServiceImport(a.node, subject, subject); err != nil {
-			return fmt.Errorf("import %s: %w", subject, err)
-		}
 	}
-	if err := a.node.AddStreamExport(notices+"*", to); err != nil {
+	if err := a.node.AddStreamExport(notices+"*", nil); err != nil {
 		return fmt.Errorf("export %s*: %w", notices, err)
 	}
-	if err := a.collector.AddStreamImport(a.node, notices+"*", ""); err != nil {
-		return fmt.Errorf("import %s*: %w", notices, err)
-	}
 	return nil
+}
+
+// join returns the collector's account, made when it first connects. One that
+// could not be wired stays unusable: its name is taken then.
+func (a *access) join(g Grant) (*server.Account, error) {
+	if account, ok := a.accounts[g.Name]; ok {
+		return account, nil
+	}
+	account, err := a.server.RegisterAccount(g.Name)
+	if err != nil {
+		return nil, err
+	}
+	for _, subject := range append(g.requests(), "evidence.v1."+g.Name+".>") {
+		if err := account.AddServiceImport(a.node, subject, subject); err != nil {
+			return nil, fmt.Errorf("import %s: %w", subject, err)
+		}
+	}
+	if err := account.AddStreamImport(a.node, notices+g.Name, ""); err != nil {
+		return nil, fmt.Errorf("import %s%s: %w", notices, g.Name, err)
+	}
+	a.accounts[g.Name] = account
+	return account, nil
 }
 
 // Check implements server.Authentication.
@@ -145,15 +165,27 @@ func (a *access) Check(c server.ClientAuthentication) bool {
 		a.log.Warn("connection refused", "remote", c.RemoteAddress(), "nkey", nkey, "reason", "this NKEY is not enrolled")
 		return false
 	}
-	permissions, err := grant.permissions()
-	if err != nil {
+	if err := a.admit(c, grant); err != nil {
 		a.log.Error("connection refused", "remote", c.RemoteAddress(), "nkey", nkey, "reason", err)
 		return false
 	}
-	c.RegisterUser(&server.User{Username: grant.Name, Account: a.collector, Permissions: permissions})
 	a.forgetClosed()
 	a.clients[c.GetID()] = client{nkey: nkey, grant: grant.sorted()}
 	return true
+}
+
+// admit gives a connection its account and permissions.
+func (a *access) admit(c server.ClientAuthentication, g Grant) error {
+	permissions, err := g.permissions()
+	if err != nil {
+		return err
+	}
+	account, err := a.join(g)
+	if err != nil {
+		return err
+	}
+	c.RegisterUser(&server.User{Username: g.Name, Account: account, Permissions: permissions})
+	return nil
 }
 
 // proves tells whether sig is the NKEY's signature of the nonce.

@@ -70,10 +70,10 @@ const (
 	maxAckPending = 4096
 	duplicates    = 2 * time.Minute
 	startTimeout  = 30 * time.Second
-	// fetchBytes bounds what one Fetch takes into memory.
+	// fetchBytes is where one Fetch stops, fetchStep how many messages it asks
+	// for at a time: at most fetchStep * MaxPayload more are in memory.
 	fetchBytes = 32 << 20
-	// gather is how long Fetch waits for more once it has one message.
-	gather = 5 * time.Millisecond
+	fetchStep  = 32
 	// overhead is what the account may store above the stream's own limit.
 	overhead = 64 << 20
 )
@@ -191,7 +191,7 @@ func (b *Bus) run(ctx context.Context, o Options, host string, port int) error {
 		StoreDir:                   o.StoreDir,
 		SyncAlways:                 true,
 		DisableJetStreamBanner:     true,
-		Accounts:                   []*server.Account{server.NewAccount(nodeAccount), server.NewAccount(collectorAccount)},
+		Accounts:                   []*server.Account{server.NewAccount(nodeAccount)},
 		AlwaysEnableNonce:          true,
 		CustomClientAuthentication: b.access,
 	})

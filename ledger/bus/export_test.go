@@ -1,0 +1,6 @@
+package bus
+
+import "github.com/nats-io/nats.go"
+
+// Own gives tests the node's own connection, which may do everything.
+func (b *Bus) Own() *nats.Conn { return b.conn }
