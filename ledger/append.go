@@ -319,5 +319,5 @@ func (l *Ledger) sign(before *Head, b *batch) (*Head, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sign the checkpoint of %d entries: %w", c.Size, err)
 	}
-	return &Head{Checkpoint: c, Note: noteBytes, chain: store.NextChain(before.chain, noteBytes), tree: b.tree, store: l.c.Store}, nil
+	return &Head{Checkpoint: c, Note: noteBytes, chain: store.NextChain(before.chain, noteBytes), tree: b.tree}, nil
 }

@@ -71,7 +71,6 @@ type Head struct {
 	Note  []byte
 	chain [32]byte         // over all signed checkpoints, see store.NextChain
 	tree  *checkpoint.Tree // not changed any more
-	store *store.Store
 }
 
 // ErrCrashStop is returned when the outcome of a commit is unknown. The
@@ -85,7 +84,7 @@ func Create(c Config, genesis trust.Genesis, admins []*sign.Key) (*Ledger, error
 	if err := l.init(genesis.Origin); err != nil {
 		return nil, err
 	}
-	l.head.Store(&Head{Checkpoint: checkpoint.Checkpoint{Origin: genesis.Origin}, tree: &checkpoint.Tree{}, store: c.Store})
+	l.head.Store(&Head{Checkpoint: checkpoint.Checkpoint{Origin: genesis.Origin}, tree: &checkpoint.Tree{}})
 	envelope, err := Own(trust.TypeGenesis, genesis.Origin, "the ledger of "+genesis.Organisation+" begins", genesis, c.Clock.Now(), append([]*sign.Key{c.Node}, admins...)...)
 	if err != nil {
 		return nil, fmt.Errorf("make the genesis: %w", err)

@@ -42,7 +42,7 @@ func Open(c Config) (*Ledger, error) {
 	if l.chain, err = loadChain(snap, size); err != nil {
 		return nil, err
 	}
-	head, err := l.loadHead(snap, size, state)
+	head, err := loadHead(snap, size, state)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +139,7 @@ func readEntry(snap *store.Snapshot, index uint64) (*entry.Entry, error) {
 
 // loadHead restores the tree and compares its root with the newest signed
 // checkpoint, which covers every entry because both are one commit.
-func (l *Ledger) loadHead(snap *store.Snapshot, size uint64, state *trust.State) (*Head, error) {
+func loadHead(snap *store.Snapshot, size uint64, state *trust.State) (*Head, error) {
 	tree, err := checkpoint.RestoreTree(size,
 		func(t tlog.Tile) ([]byte, error) { return snap.Tile(t.L, uint64(t.N)) },
 		func(index uint64) (tlog.Hash, error) {
@@ -163,7 +163,7 @@ func (l *Ledger) loadHead(snap *store.Snapshot, size uint64, state *trust.State)
 	if at != size || signed.Size != size || signed.Root != tree.Root() {
 		return nil, fmt.Errorf("the store has %d entries with root %s, its newest checkpoint says %d entries with root %s: the store was changed; run `ledger verify`", size, tree.Root(), signed.Size, signed.Root)
 	}
-	return &Head{Checkpoint: signed.Checkpoint, Note: noteBytes, chain: chain, tree: tree, store: l.c.Store}, nil
+	return &Head{Checkpoint: signed.Checkpoint, Note: noteBytes, chain: chain, tree: tree}, nil
 }
 
 func openNote(noteBytes []byte, state *trust.State) (*checkpoint.Signed, error) {

@@ -132,3 +132,21 @@ func (p *Proofs) Entries(from, to uint64) ([][]byte, error) {
 
 // Snapshot is what the proofs were read from.
 func (p *Proofs) Snapshot() *store.Snapshot { return p.snap }
+
+// ProofsOf proves against the newest checkpoint of a snapshot, for a store that
+// no node has open. The caller still closes the snapshot.
+func ProofsOf(snap *store.Snapshot) (*Proofs, error) {
+	size, err := snap.Size()
+	if err != nil {
+		return nil, err
+	}
+	state, err := LoadTrust(snap, nil)
+	if err != nil {
+		return nil, err
+	}
+	head, err := loadHead(snap, size, state)
+	if err != nil {
+		return nil, err
+	}
+	return &Proofs{head: head, snap: snap, tiles: map[tlog.Tile][]byte{}}, nil
+}

@@ -157,3 +157,15 @@ func (a answers) Last(collector, keyID string) (map[string]bus.Last, error) {
 	}
 	return nil, bus.ErrNotFound
 }
+
+func leafAt(s *store.Snapshot, index uint64) ([32]byte, error) {
+	raw, err := s.Entry(index)
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("read entry %d: %w", index, err)
+	}
+	e, err := entry.Parse(raw)
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("entry %d: %w", index, err)
+	}
+	return e.Leaf(), nil
+}

@@ -1,0 +1,118 @@
+// Command ledger keeps and verifies an evidence ledger.
+//
+// It parses, calls the packages and prints. Exit codes: 0 done or verified, 1
+// verification found something, 2 could not do it. Reports go to standard
+// output, progress and errors to standard error.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"evidence-ledger/ledger"
+	"evidence-ledger/ledger/node"
+	"evidence-ledger/ledger/store"
+	"evidence-ledger/verify"
+	"evidence-ledger/verify/checkpoint"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// exit ends a command with a code after it has printed all there is to say.
+type exit int
+
+func (e exit) Error() string { return fmt.Sprintf("exit %d", int(e)) }
+
+// run is main without the process, for testscript.
+func run(ctx context.Context, args []string) int {
+	root := command()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	var code exit
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &code):
+		return int(code)
+	}
+	fmt.Fprintln(os.Stderr, "ledger:", err)
+	if h := hintFor(err); h != "" {
+		fmt.Fprintln(os.Stderr, "hint:", h)
+	}
+	return 2
+}
+
+// hintFor says what to do about errors that a user meets.
+func hintFor(err error) string {
+	var corrupt *store.CorruptError
+	switch {
+	case errors.Is(err, store.ErrNoLedger):
+		return "make a ledger with `ledger init --origin NAME`, or name its folder with --dir"
+	case errors.Is(err, store.ErrLocked):
+		return "another process has the store open; while a node runs, commands reach it over node.sock: is the node still starting?"
+	case errors.Is(err, verify.ErrEmpty):
+		return "its creation was interrupted, or everything is gone: compare with the identity line and with the second place"
+	case errors.Is(err, ledger.ErrCrashStop):
+		return "start the node again: it finds out what was committed; nothing that was acknowledged is lost"
+	case errors.As(err, &corrupt):
+		return "`ledger verify` names what cannot be read; put back the copy of the folder that still verifies"
+	case errors.Is(err, os.ErrPermission):
+		return "run it as the user that owns the ledger"
+	}
+	return ""
+}
+
+// options that all commands have.
+type options struct {
+	dir    string
+	second string
+}
+
+func (o *options) config() node.Config { return node.Config{Dir: o.dir, SecondPlace: o.second} }
+
+// view opens the directory for reading and closes it behind fn.
+func (o *options) view(fn func(*node.View) error) error {
+	v, err := node.Open(o.dir, o.second)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fn(v), v.Close())
+}
+
+func command() *cobra.Command {
+	o := &options{}
+	root := &cobra.Command{
+		Use:           "ledger",
+		Short:         "An evidence ledger: signed events, hash-chained and provable",
+		SilenceErrors: true, SilenceUsage: true,
+	}
+	root.PersistentFlags().StringVar(&o.dir, "dir", "ledger-data", "the data directory")
+	root.PersistentFlags().StringVar(&o.second, "second-place", "", "folder of the newest checkpoint's second place (default DIR/second-place)")
+	root.AddCommand(initCommand(o), serveCommand(o), identityCommand(o), verifyCommand(o), logCommand(o), showCommand(o), collectorCommand(o), quarantineCommand(o))
+	return root
+}
+
+// parseIdentity reads an identity line, or the file that holds one.
+func parseIdentity(s string) (*checkpoint.Identity, error) {
+	line := s
+	if !strings.HasPrefix(s, "evidence-ledger-identity@") {
+		raw, err := os.ReadFile(s)
+		if err != nil {
+			return nil, fmt.Errorf("read the identity line: %w", err)
+		}
+		line = string(raw)
+	}
+	return checkpoint.ParseIdentity(line)
+}

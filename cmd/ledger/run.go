@@ -1,0 +1,103 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"evidence-ledger/ledger/node"
+)
+
+func initCommand(o *options) *cobra.Command {
+	var origin, organisation, adminKey, adminName string
+	cmd := &cobra.Command{
+		Use:   "init --origin NAME",
+		Short: "Make a new ledger",
+		Long: `Make a new ledger: the node's key, an admin's key outside the data directory,
+and entry 0, the genesis, which both sign. Prints the identity line: give it to
+those who will verify, on another way than the ledger itself.`,
+		Example: "  ledger init --origin ledger.example.org/evidence --organisation 'Example Registry'",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if adminKey == "" {
+				adminKey = filepath.Join(filepath.Dir(filepath.Clean(o.dir)), "ledger-admin.pem")
+			}
+			created, err := node.Create(o.config(), origin, organisation, adminName, adminKey)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), created.Identity)
+			fmt.Fprintf(os.Stderr, `made the ledger %s in %s
+one local admin key, %s, may enrol collectors: good for trying out. Keep it away from the node.
+next: ledger serve --dir %s
+`, origin, o.dir, adminKey, o.dir)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&origin, "origin", "", "the ledger's name for ever, such as ledger.example.org/evidence")
+	f.StringVar(&organisation, "organisation", "", "whose evidence it is")
+	f.StringVar(&adminKey, "admin-key", "", "the admin's key file, made where it is missing (default ledger-admin.pem beside the data directory)")
+	f.StringVar(&adminName, "admin-name", "admin-1", "the name under which the admin's key is enrolled")
+	cmd.MarkFlagRequired("origin")
+	cmd.MarkFlagRequired("organisation")
+	return cmd
+}
+
+func serveCommand(o *options) *cobra.Command {
+	c := node.Config{}
+	var level slog.Level
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the node: take submissions, append, answer with receipts",
+		Long:  "Run the node until it is told to stop (SIGTERM, Ctrl-C). Logs go to standard error.",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c.Dir, c.SecondPlace = o.dir, o.second
+			c.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+			n, err := node.Start(cmd.Context(), c)
+			if err != nil {
+				return err
+			}
+			return n.Run(cmd.Context())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&c.NATS, "nats", "127.0.0.1:4222", "where collectors connect, loopback only")
+	f.StringVar(&c.HTTP, "http", "127.0.0.1:8480", "where checkpoint and tiles are served, loopback only; empty for nowhere")
+	f.StringVar(&c.NodeKey, "node-key", "", "the node's key file (default DIR/node.key)")
+	f.Int64Var(&c.QueueBytes, "queue-bytes", 1<<30, "how much may wait in the stream EVIDENCE")
+	f.Uint64Var(&c.MinFree, "min-free", 256<<20, "bytes that must be free on the disk, else nothing is taken")
+	f.BoolVar(&c.AcceptClock, "accept-clock", false, "the machine's clock is right, though it seems not to be")
+	f.TextVar(&level, "log-level", slog.LevelInfo, "DEBUG, INFO, WARN or ERROR")
+	return cmd
+}
+
+func identityCommand(o *options) *cobra.Command {
+	floor := false
+	cmd := &cobra.Command{
+		Use:   "identity",
+		Short: "Print the one line that a verifier must know beforehand",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.view(func(v *node.View) error {
+				id, err := node.Identity(v.Snapshot)
+				if err != nil {
+					return err
+				}
+				if floor {
+					if id.Floor, err = node.Floor(v.Snapshot); err != nil {
+						return err
+					}
+				}
+				fmt.Fprintln(cmd.OutOrStdout(), id)
+				return nil
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&floor, "floor", false, "add the newest checkpoint: what is verified must go on from it")
+	return cmd
+}

@@ -1,0 +1,139 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"evidence-ledger/ledger"
+	"evidence-ledger/ledger/sign"
+	"evidence-ledger/ledger/store"
+	"evidence-ledger/verify/checkpoint"
+	"evidence-ledger/verify/syntax"
+	"evidence-ledger/verify/trust"
+)
+
+// Created is what a new ledger is known by.
+type Created struct {
+	Identity *checkpoint.Identity
+	Admin    *sign.Key
+}
+
+// Create makes a new ledger in c.Dir: the node's key, the store, the genesis.
+// The admin's key is read from adminKey, or made there; it never lies below
+// the data directory, so that whoever gets the node does not get the admin.
+func Create(c Config, origin, organisation, adminName, adminKey string) (*Created, error) {
+	c = c.withDefaults()
+	if err := syntax.Origin(origin); err != nil {
+		return nil, err
+	}
+	if err := outside(c.Dir, adminKey); err != nil {
+		return nil, err
+	}
+	s, err := store.Create(c.Dir, store.Options{Logger: c.Logger})
+	if err != nil {
+		return nil, err
+	}
+	out, err := create(c, s, origin, organisation, adminName, adminKey)
+	return out, errors.Join(err, s.Close())
+}
+
+func create(c Config, s *store.Store, origin, organisation, adminName, adminKey string) (*Created, error) {
+	admin, err := sign.Load(adminKey)
+	if errors.Is(err, fs.ErrNotExist) {
+		admin, err = sign.GenerateEd25519File(adminKey)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the admin's key: %w", err)
+	}
+	node, err := sign.GenerateEd25519File(c.NodeKey)
+	if err != nil {
+		return nil, fmt.Errorf("the node's key: %w", err)
+	}
+	second := c.second()
+	if err := second.Create(); err != nil {
+		return nil, err
+	}
+	genesis := trust.Genesis{
+		Origin: origin, Organisation: organisation,
+		Node:   trust.Node{VKey: checkpoint.VKey(origin, node.Public().Ed25519()), PublicKey: node.Public().String()},
+		Admins: trust.Admins{Threshold: 1, Keys: []trust.Admin{{Name: adminName, PublicKey: admin.Public().String()}}},
+	}
+	l, err := ledger.Create(ledger.Config{Store: s, Artifacts: store.NewArtifacts(nil, c.Dir), Second: second, Node: node, Clock: ledger.SystemClock()}, genesis, []*sign.Key{admin})
+	if err != nil {
+		return nil, err
+	}
+	p := l.Prove()
+	defer p.Close()
+	id, err := Identity(p.Snapshot())
+	return &Created{Identity: id, Admin: admin}, err
+}
+
+// outside refuses an admin key below the data directory.
+func outside(dir, file string) error {
+	d, err := resolve(dir)
+	if err != nil {
+		return err
+	}
+	f, err := resolve(filepath.Dir(file))
+	if err != nil {
+		return err
+	}
+	if f == d || strings.HasPrefix(f, d+string(filepath.Separator)) {
+		return fmt.Errorf("the admin's key %s would lie below the data directory %s: whoever gets hold of the node must not get the admin as well; choose another place with --admin-key", file, dir)
+	}
+	return nil
+}
+
+// resolve gives the absolute path without links, of which the end need not
+// exist yet.
+func resolve(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	real, err := filepath.EvalSymlinks(abs)
+	if errors.Is(err, os.ErrNotExist) && filepath.Dir(abs) != abs {
+		parent, err := resolve(filepath.Dir(abs))
+		return filepath.Join(parent, filepath.Base(abs)), err
+	}
+	return real, err
+}
+
+// Identity is the line for verifiers, as entry 0 gives it, without a floor.
+func Identity(s *store.Snapshot) (*checkpoint.Identity, error) {
+	state, err := ledger.LoadTrust(s, nil)
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := leafAt(s, 0)
+	if err != nil {
+		return nil, err
+	}
+	g := state.Genesis()
+	return &checkpoint.Identity{Origin: g.Origin, VKey: g.Node.VKey, Genesis: leaf}, nil
+}
+
+// Floor is the newest signed checkpoint, its signature verified.
+func Floor(s *store.Snapshot) (*checkpoint.Checkpoint, error) {
+	state, err := ledger.LoadTrust(s, nil)
+	if err != nil {
+		return nil, err
+	}
+	size, _, noteBytes, err := s.LatestCheckpoint()
+	if err != nil {
+		return nil, fmt.Errorf("read the newest checkpoint: %w", err)
+	}
+	v, _, err := checkpoint.NewVerifier(state.NodeVKey(size))
+	if err != nil {
+		return nil, err
+	}
+	signed, err := checkpoint.Open(noteBytes, v)
+	if err != nil {
+		return nil, err
+	}
+	return &signed.Checkpoint, nil
+}
