@@ -176,6 +176,7 @@ type batch struct {
 	of       collectors.Collector
 	method   *event.Method
 	after    *event.After
+	note     string // that after names
 	records  []spool.Record
 	drafts   int
 	bytes    int
@@ -184,11 +185,11 @@ type batch struct {
 }
 
 func (a *Agent) observe(ctx context.Context, c collectors.Collector) (int, error) {
-	after, err := a.after()
+	after, note, err := a.after()
 	if err != nil {
 		return 0, err
 	}
-	b := &batch{agent: a, of: c, after: after, method: &event.Method{Name: c.Name(), Version: c.Version(), Config: sha256.Sum256(c.Config())}}
+	b := &batch{agent: a, of: c, after: after, note: note, method: &event.Method{Name: c.Name(), Version: c.Version(), Config: sha256.Sum256(c.Config())}}
 	seen := func(key string) bool {
 		seen, err := a.spool.Seen(c.Name(), key)
 		return err == nil && seen // where the spool cannot be read, Add says so
@@ -202,17 +203,17 @@ func (a *Agent) observe(ctx context.Context, c collectors.Collector) (int, error
 	return b.events, errors.Join(b.problems...)
 }
 
-// after is the newest verified checkpoint, or nil.
-func (a *Agent) after() (*event.After, error) {
+// after is the newest verified checkpoint and its note, or nil.
+func (a *Agent) after() (*event.After, string, error) {
 	stored, err := a.spool.Checkpoint()
 	if err != nil || stored == nil {
-		return nil, err
+		return nil, "", err
 	}
 	u, err := checkpoint.ParseUnverified(stored) // the spool holds only verified ones
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return &event.After{Size: u.Size, Root: u.Root}, nil
+	return &event.After{Size: u.Size, Root: u.Root}, string(stored), nil
 }
 
 func (b *batch) emit(o collectors.Observation) error {
@@ -231,7 +232,7 @@ func (b *batch) emit(o collectors.Observation) error {
 	}
 	r := &b.records[len(b.records)-1]
 	r.Drafts = append(r.Drafts, spool.Draft{Type: o.Type, Make: func(seq uint64, prev [32]byte) (*spool.Item, error) {
-		return b.agent.make(o, b.method, b.after, seq, prev)
+		return b.make(o, seq, prev)
 	}})
 	b.drafts++
 	for _, artifact := range o.Artifacts {
@@ -258,21 +259,19 @@ func (b *batch) flush() error {
 	return nil
 }
 
-// reserve is the room in a submission for the checkpoint that goes along.
-const reserve = 8 << 10
-
 // make signs one observation as the event with this number.
-func (a *Agent) make(o collectors.Observation, m *event.Method, after *event.After, seq uint64, prev [32]byte) (*spool.Item, error) {
+func (b *batch) make(o collectors.Observation, seq uint64, prev [32]byte) (*spool.Item, error) {
+	a := b.agent
 	id, err := uuid.NewV7()
 	if err != nil {
 		return nil, err
 	}
 	ev := &event.Event{
 		Type: o.Type, Version: 1, ID: id.String(), Ledger: a.identity.Origin, Collector: a.config.Name, Seq: seq, Prev: prev,
-		ObservedAt: o.ObservedAt, Period: o.Period, After: after, Method: m,
+		ObservedAt: o.ObservedAt, Period: o.Period, After: b.after, Method: b.method,
 		Scope: o.Scope, Outcome: o.Outcome, Summary: o.Summary, Data: o.Data,
 	}
-	item := &spool.Item{ID: ev.ID, AddedAt: time.Now().UTC()}
+	item := &spool.Item{ID: ev.ID, Checkpoint: b.note, AddedAt: time.Now().UTC()}
 	for _, artifact := range o.Artifacts {
 		sum := sha256.Sum256(artifact.Data)
 		ev.Subject = append(ev.Subject, event.Artifact{Name: artifact.Name, SHA256: sum})
@@ -289,9 +288,9 @@ func (a *Agent) make(o collectors.Observation, m *event.Method, after *event.Aft
 	}
 	item.Payload = sha256.Sum256(payload)
 	item.Envelope = event.Wrap(payload, []event.Signature{{KeyID: a.key.Public().ID(), Sig: sig}})
-	body := (&submission.Submission{Envelope: item.Envelope, Artifacts: item.Artifacts}).Body()
-	if len(body)+reserve > submission.MaxBody {
-		return nil, fmt.Errorf("with its artifacts the submission has %d bytes, at most %d can be sent", len(body), submission.MaxBody-reserve)
+	body := (&submission.Submission{Envelope: item.Envelope, Artifacts: item.Artifacts, Checkpoint: item.Checkpoint}).Body()
+	if len(body) > submission.MaxBody {
+		return nil, fmt.Errorf("with its artifacts the submission has %d bytes, at most %d can be sent", len(body), submission.MaxBody)
 	}
 	return item, nil
 }

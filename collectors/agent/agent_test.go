@@ -145,7 +145,11 @@ func TestEvents(t *testing.T) {
 			t.Fatal("the spool has another payload hash")
 		}
 		body := (&submission.Submission{Envelope: item.Envelope, Artifacts: item.Artifacts}).Body()
-		if _, err := submission.Parse(body); err != nil {
+		sub, err := submission.Parse(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := sub.Fits(ev, "web-1", typ); err != nil {
 			t.Fatal(err)
 		}
 		if ev.Subject[0].SHA256 != sha256.Sum256(item.Artifacts[0].Data) {

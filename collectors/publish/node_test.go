@@ -179,6 +179,13 @@ func (n *node) take(m bus.Message) string {
 	if n.deaf {
 		return ""
 	}
+	envelope, err := event.Parse(s.Envelope, event.Builtin())
+	if err == nil {
+		err = s.Fits(envelope, name, typ)
+	}
+	if err != nil {
+		n.t.Error(err)
+	}
 	n.notes[s.Checkpoint]++
 	if n.log.byID[m.ID] == nil {
 		if err := n.log.append(typ, m.ID, s.Envelope); err != nil {
@@ -290,10 +297,14 @@ func (s *station) publisher() *publish.Publisher {
 
 // add puts events on the spool and returns them.
 func (s *station) add(count int) []*spool.Item {
+	newest, err := s.spool.Checkpoint()
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	var records []spool.Record
 	for range count {
 		s.made++
-		records = append(records, spool.Record{Source: "test", Key: fmt.Sprint(s.made), Drafts: []spool.Draft{{Type: typ, Make: s.make(s.made)}}})
+		records = append(records, spool.Record{Source: "test", Key: fmt.Sprint(s.made), Drafts: []spool.Draft{{Type: typ, Make: s.make(s.made, newest)}}})
 	}
 	items, err := s.spool.Add(s.KeyID, records...)
 	if err != nil || len(items) != count {
@@ -302,7 +313,7 @@ func (s *station) add(count int) []*spool.Item {
 	return items
 }
 
-func (s *station) make(n int) func(uint64, [32]byte) (*spool.Item, error) {
+func (s *station) make(n int, newest []byte) func(uint64, [32]byte) (*spool.Item, error) {
 	return func(seq uint64, prev [32]byte) (*spool.Item, error) {
 		log := fmt.Appendf(nil, "run %d\n", n)
 		e := &event.Event{Type: typ, Version: 1, ID: fmt.Sprintf("019cabcd-0000-7000-8000-%012d", n), Ledger: origin, Collector: name,
@@ -310,6 +321,13 @@ func (s *station) make(n int) func(uint64, [32]byte) (*spool.Item, error) {
 			Subject: []event.Artifact{{Name: "history.log", SHA256: sha256.Sum256(log)}},
 			Scope:   map[string]string{"host": "web-1.example"}, Outcome: "info", Summary: "a run",
 			Data: []byte(`{"tool":"apt","packages":[{"name":"openssl"}]}`)}
+		if newest != nil {
+			u, err := checkpoint.ParseUnverified(newest)
+			if err != nil {
+				return nil, err
+			}
+			e.After = &event.After{Size: u.Size, Root: u.Root}
+		}
 		payload, err := e.Payload()
 		if err != nil {
 			return nil, err
@@ -319,7 +337,7 @@ func (s *station) make(n int) func(uint64, [32]byte) (*spool.Item, error) {
 			return nil, err
 		}
 		sum := sha256.Sum256(log)
-		return &spool.Item{ID: e.ID, Payload: sha256.Sum256(payload), Envelope: event.Wrap(payload, []event.Signature{{KeyID: s.KeyID, Sig: sig}}),
+		return &spool.Item{ID: e.ID, Checkpoint: string(newest), Payload: sha256.Sum256(payload), Envelope: event.Wrap(payload, []event.Signature{{KeyID: s.KeyID, Sig: sig}}),
 			Artifacts: []submission.Artifact{{Name: "history.log", MediaType: "text/plain", SHA256: hex.EncodeToString(sum[:]), Data: log}}}, nil
 	}
 }

@@ -9,8 +9,8 @@
 //     signed and that the node has proved consistent with the newest verified
 //     one. Neither the broker's ack nor its "duplicate" is delivery.
 //   - The newest checkpoint starts at the pinned genesis (size 1), moves only
-//     over a consistency proof, never back, and goes out with each submission:
-//     so every collector is a witness.
+//     over a consistency proof, and never back. With each submission goes the
+//     one that the event's after names, so every collector is a witness.
 //   - What has neither receipt nor refusal after Patience is asked for by its
 //     id; what the node does not know is sent again, the same bytes.
 //   - A refusal releases nothing: it moves the item to the spool's refused
@@ -85,7 +85,6 @@ type Publisher struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	newest  checkpoint.Checkpoint
-	note    string             // of newest, as it goes out; "" for the pinned start
 	moved   *checkpoint.Signed // newest, while it is not on the spool yet
 	flights map[string]*flight
 	bytes   int
@@ -137,7 +136,7 @@ func New(c Config) (*Publisher, error) {
 		if err != nil {
 			return nil, fmt.Errorf("the newest checkpoint on the spool is not of the pinned identity: %w", err)
 		}
-		p.newest, p.note = signed.Checkpoint, string(stored)
+		p.newest = signed.Checkpoint
 	}
 	p.status.Size = p.newest.Size
 	return p, nil
@@ -320,7 +319,7 @@ func (p *Publisher) fill() error {
 }
 
 func (p *Publisher) send(item *spool.Item) (size int, err error) {
-	s := submission.Submission{Envelope: item.Envelope, Artifacts: item.Artifacts, Checkpoint: p.note}
+	s := submission.Submission{Envelope: item.Envelope, Artifacts: item.Artifacts, Checkpoint: item.Checkpoint}
 	m := nats.NewMsg(submission.Subject(p.config.Name, item.Type))
 	m.Header.Set(jetstream.MsgIDHeader, item.ID)
 	m.Data = s.Body()
@@ -359,6 +358,7 @@ func (p *Publisher) gather(first *nats.Msg, more <-chan *nats.Msg) []*submission
 // settle judges notices and lets the spool go of what is verified.
 func (p *Publisher) settle(ctx context.Context, notices []*submission.Notice) error {
 	var receipts []*receipt
+	var refused []*submission.Refusal
 	for _, n := range notices {
 		item, err := p.config.Spool.Get(n.ID)
 		if errors.Is(err, spool.ErrUnknown) {
@@ -369,7 +369,14 @@ func (p *Publisher) settle(ctx context.Context, notices []*submission.Notice) er
 			return err
 		}
 		if n.Refusal != nil {
-			if err := p.refused(item, n.Refusal); err != nil {
+			if counts(item, n.Refusal) {
+				p.land(item.ID)
+				refused = append(refused, n.Refusal)
+				err = p.config.Spool.Refuse(item.ID, *n.Refusal)
+			} else {
+				p.oddRefusal(item.ID, n.Refusal)
+			}
+			if err != nil {
 				return err
 			}
 			continue
@@ -380,6 +387,10 @@ func (p *Publisher) settle(ctx context.Context, notices []*submission.Notice) er
 			continue
 		}
 		receipts = append(receipts, r)
+	}
+	if len(refused) > 0 { // a line a batch: thousands may have the same reason
+		first := refused[0]
+		p.config.Log.Warn("the node refused events", "count", len(refused), "first", first.Code, "where", first.Where, "text", first.Text)
 	}
 	return p.release(ctx, receipts)
 }
@@ -411,9 +422,7 @@ func (p *Publisher) release(ctx context.Context, receipts []*receipt) error {
 	if _, err := p.config.Spool.Release(p.moved, good...); err != nil {
 		return err
 	}
-	if p.moved != nil {
-		p.note, p.moved = string(p.moved.Note), nil
-	}
+	p.moved = nil
 	for _, r := range good {
 		p.land(r.ID)
 	}
@@ -427,17 +436,11 @@ func (p *Publisher) badReceipt(id string, err error) {
 	p.mu.Unlock()
 }
 
-func (p *Publisher) refused(item *spool.Item, r *submission.Refusal) error {
-	if !counts(item, r) {
-		p.fault("a refusal of %s does not count, the event stays on the spool: %s: %s: %s", item.ID, r.Code, r.Where, r.Text)
-		p.mu.Lock()
-		p.status.OddRefusals++
-		p.mu.Unlock()
-		return nil
-	}
-	p.config.Log.Warn("the node refused an event", "id", item.ID, "type", item.Type, "seq", item.Seq, "code", r.Code, "where", r.Where, "text", r.Text)
-	p.land(item.ID)
-	return p.config.Spool.Refuse(item.ID, *r)
+func (p *Publisher) oddRefusal(id string, r *submission.Refusal) {
+	p.fault("a refusal of %s does not count, the event stays on the spool: %s: %s: %s", id, r.Code, r.Where, r.Text)
+	p.mu.Lock()
+	p.status.OddRefusals++
+	p.mu.Unlock()
 }
 
 // overdue asks for what has had no notice in time.

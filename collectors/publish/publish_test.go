@@ -39,7 +39,8 @@ func TestDelivery(t *testing.T) {
 	if err != nil || receipts[typ].Count != 500 || receipts[typ].Index != 500 {
 		t.Fatalf("receipts %+v, %v", receipts[typ], err)
 	}
-	// The next publisher goes on from the newest checkpoint and sends it along.
+	// The next publisher goes on from the newest checkpoint; the note that an
+	// event's after names goes along.
 	newest, err := s.spool.Checkpoint()
 	if err != nil || newest == nil {
 		t.Fatalf("the newest checkpoint: %q, %v", newest, err)
@@ -55,7 +56,7 @@ func TestDelivery(t *testing.T) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.notes[string(newest)] == 0 {
-		t.Error("the newest checkpoint did not go out with the submission")
+		t.Error("the event's checkpoint did not go out with it")
 	}
 }
 

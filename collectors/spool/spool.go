@@ -70,7 +70,9 @@ type Item struct {
 	// Envelope is the exact signed envelope: retries send the same bytes.
 	Envelope  []byte
 	Artifacts []submission.Artifact
-	AddedAt   time.Time
+	// Checkpoint is the signed note that the event's after names, "" for none.
+	Checkpoint string
+	AddedAt    time.Time
 	// Refusal is set on items in the refused bucket.
 	Refusal *submission.Refusal `json:",omitempty"`
 }
