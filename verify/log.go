@@ -74,7 +74,7 @@ func (v *logVerifier) entry(r *read) error {
 		return err
 	}
 	v.report.Artifacts += r.artifacts
-	v.report.count(r.index, r.event, r.entry.Time, v.signerName)
+	v.report.count(r.index, r.event, r.entry.Stream, r.entry.Time, v.signerName)
 	if v.o.Visit != nil {
 		v.o.Visit(Visited{Index: r.index, Leaf: r.entry.Leaf(), Event: r.event, Time: r.entry.Time, Stream: r.entry.Stream, Number: r.entry.Number}, v.report)
 	}

@@ -111,7 +111,7 @@ func (r *Report) ExitCode() int {
 
 // count books an entry for those who signed it; names of admins come from the
 // genesis, the node is "node".
-func (r *Report) count(index uint64, ev *event.Event, t time.Time, name func(keyID string) string) {
+func (r *Report) count(index uint64, ev *event.Event, stream string, t time.Time, name func(keyID string) string) {
 	if r.signers == nil {
 		r.signers, r.Streams = map[string]*Signer{}, map[string]uint64{}
 	}
@@ -119,6 +119,7 @@ func (r *Report) count(index uint64, ev *event.Event, t time.Time, name func(key
 		r.From = syntax.FormatMicros(t)
 	}
 	r.To = syntax.FormatMicros(t)
+	r.Streams[stream]++
 	for _, sig := range ev.Envelope.Signatures {
 		s := r.signers[sig.KeyID]
 		if s == nil {
