@@ -6,6 +6,7 @@ import (
 	"encoding/json/v2"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -73,12 +74,12 @@ func writeRequest(path string, r *agent.Request) error {
 }
 
 // open reads the configuration and holds the folder.
-func (f *folder) open() (*agent.Agent, error) {
+func (f *folder) open(log *slog.Logger) (*agent.Agent, error) {
 	c, all, err := f.load()
 	if err != nil {
 		return nil, err
 	}
-	a, err := agent.Open(f.dir, c, all, logger())
+	a, err := agent.Open(f.dir, c, all, log)
 	if errors.Is(err, spool.ErrBusy) {
 		return nil, hint(err, "another `collector` is at work on %s: let it end", f.dir)
 	}
@@ -105,11 +106,11 @@ type operator interface {
 	Close() error
 }
 
-func (f *folder) operator() (operator, error) {
+func (f *folder) operator(cmd *cobra.Command) (operator, error) {
 	if client := agent.Dial(f.dir); client != nil {
 		return client, nil
 	}
-	a, err := f.open()
+	a, err := f.open(logger(cmd))
 	if err != nil {
 		return nil, err // not a nil *Agent in the interface
 	}
@@ -131,7 +132,7 @@ func (f *folder) onceCommand() *cobra.Command {
 	cmd.Flags().DurationVar(&wait, "wait", 30*time.Second, "how long to wait for the receipts")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		o, err := f.operator()
+		o, err := f.operator(cmd)
 		if err != nil {
 			return err
 		}
@@ -200,12 +201,12 @@ func (f *folder) runCommand() *cobra.Command {
 		Short: "collect on the schedule and publish, until SIGTERM",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			a, err := f.open()
+			log := logger(cmd)
+			a, err := f.open(log)
 			if err != nil {
 				return err
 			}
 			defer a.Close()
-			log := logger()
 			err = a.Run(cmd.Context(), func() { log.Info("running", "dir", f.dir) })
 			if errors.Is(err, publish.ErrAhead) {
 				return hint(err, aheadHint)
@@ -223,7 +224,7 @@ func (f *folder) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "status", Short: "show numbers, receipts, what waits and what was refused", Args: cobra.NoArgs}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the status as JSON")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		o, err := f.operator()
+		o, err := f.operator(cmd)
 		if err != nil {
 			return err
 		}
@@ -314,7 +315,7 @@ func (f *folder) retryCommand() *cobra.Command {
 		Short: "put the refused events back, to be sent again",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o, err := f.operator()
+			o, err := f.operator(cmd)
 			if err != nil {
 				return err
 			}

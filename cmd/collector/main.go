@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -23,14 +24,8 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	os.Exit(run(ctx, os.Args[1:]))
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
-
-const (
-	exitDone  = 0
-	exitFound = 1
-	exitError = 2
-)
 
 // errFound ends a command that did its work and printed what it found.
 var errFound = errors.New("found something")
@@ -48,23 +43,25 @@ func hint(err error, format string, args ...any) error {
 	return &hinted{err, fmt.Sprintf(format, args...)}
 }
 
-// run is main without the process, for tests.
-func run(ctx context.Context, args []string) int {
+// run is main without the process.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := newRoot()
 	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	switch {
 	case err == nil:
-		return exitDone
+		return 0
 	case errors.Is(err, errFound):
-		return exitFound
+		return 1
 	}
-	fmt.Fprintln(os.Stderr, "collector:", err)
+	fmt.Fprintln(stderr, "collector:", err)
 	var h *hinted
 	if errors.As(err, &h) {
-		fmt.Fprintln(os.Stderr, "hint:", h.hint)
+		fmt.Fprintln(stderr, "hint:", h.hint)
 	}
-	return exitError
+	return 2
 }
 
 // folder is the value of --dir, which all commands have.
@@ -85,4 +82,6 @@ func newRoot() *cobra.Command {
 	return root
 }
 
-func logger() *slog.Logger { return slog.New(slog.NewTextHandler(os.Stderr, nil)) }
+func logger(cmd *cobra.Command) *slog.Logger {
+	return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+}
