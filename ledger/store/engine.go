@@ -74,8 +74,9 @@ func openPebble(dir string, o Options, create bool) (*Store, error) {
 	if err != nil {
 		return nil, lockError(folder, err)
 	}
-	s := &Store{o: o, dir: dir, lock: lock}
+	s := &Store{o: o, dir: dir, lock: lock, trouble: make(chan struct{}, 1)}
 	s.done = make(chan struct{})
+	s.files = &pebbleFS{FS: o.FS, folder: folder, failure: &s.failure}
 	err = s.guard(func() (err error) {
 		s.db, err = pebble.Open(folder, s.pebbleOptions(create))
 		return err
@@ -86,6 +87,7 @@ func openPebble(dir string, o Options, create bool) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(openError(folder, err), lock.Close())
 	}
+	s.files.running.Store(true)
 	return s, nil
 }
 
@@ -118,7 +120,7 @@ func openError(folder string, err error) error {
 func (s *Store) pebbleOptions(create bool) *pebble.Options {
 	events := s.events()
 	opts := &pebble.Options{
-		FS:                          s.o.FS,
+		FS:                          s.files,
 		Lock:                        s.lock,
 		ReadOnly:                    s.o.ReadOnly,
 		ErrorIfExists:               create,
@@ -160,6 +162,10 @@ func (s *Store) events() pebble.EventListener {
 		BackgroundError: func(err error) {
 			if now := time.Now().Unix(); last.Swap(now) != now {
 				s.o.Logger.Error("store: background work failed", "error", err)
+			}
+			select {
+			case s.trouble <- struct{}{}:
+			default:
 			}
 			// A commit waits for this very work, and would wait for ever.
 			if stalled.Load() > 0 {

@@ -7,6 +7,8 @@ import (
 	"encoding/json/v2"
 	"errors"
 	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // Quarantined is a refused message with its reason. It lies outside the log's
@@ -176,7 +178,7 @@ type settlement struct {
 }
 
 func (s *Store) settle(b *Batch, w *settlement) error {
-	r := reader{s.db}
+	r := reader{s, s.db}
 	st, err := r.quarantineState(w.collector)
 	if err != nil {
 		return err
@@ -237,23 +239,20 @@ func (s *Store) evict(b *Batch, w *settlement, st *QuarantineState) error {
 		return nil
 	}
 	prefix := quarantinePrefix(w.collector)
-	iter, err := reader{s.db}.iter(prefix, after(prefix))
-	if err != nil {
-		return err
-	}
-	for ok := iter.First(); ok && s.tooMany(*st); ok = iter.Next() {
-		row, err := quarantineRow(iter.Key())
-		if err == nil && w.deleted[row.Number] {
+	c := reader{s, s.db}.cursor(prefix, after(prefix))
+	defer c.close()
+	for ok := c.to((*pebble.Iterator).First); ok && s.tooMany(*st); ok = c.to((*pebble.Iterator).Next) {
+		key, value, err := c.row()
+		if err != nil {
+			return c.r.corrupt(TableQuarantine, key, nil, err)
+		}
+		if row, err := quarantineRow(key); err == nil && w.deleted[row.Number] {
 			continue
 		}
-		value, err := iter.ValueAndErr()
-		if err != nil {
-			break // iter.Error has it
-		}
 		st.letGo(len(value))
-		b.delete(iter.Key())
+		b.delete(key)
 	}
-	return errors.Join(iter.Error(), iter.Close())
+	return c.close()
 }
 
 func (b *Batch) delete(key []byte) {

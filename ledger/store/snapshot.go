@@ -101,7 +101,7 @@ func (s *Store) Snapshot() *Snapshot {
 	}
 	s.published.refs++
 	s.open++
-	return &Snapshot{s: s, p: s.published, r: reader{s.published.snap}}
+	return &Snapshot{s: s, p: s.published, r: reader{s, s.published.snap}}
 }
 
 // Snapshot reads one state of the store. Bytes that it returns, or gives to a
@@ -245,32 +245,28 @@ func (n *Snapshot) lastOfEach(table Table, prefix []byte, fn func(key, value []b
 	if err := n.ready(); err != nil {
 		return err
 	}
-	iter, err := n.r.iter(prefix, after(prefix))
-	if err != nil {
-		return err
-	}
+	c := n.r.cursor(prefix, after(prefix))
+	defer c.close()
 	var seen []byte
-	for ok := iter.First(); ok; {
-		key := iter.Key()
+	for ok := c.to((*pebble.Iterator).First); ok; {
+		key, _, _ := c.row() // of the first row only the name is needed
 		if len(key) < len(prefix)+10 || key[len(key)-9] != 0 {
-			return errors.Join(&CorruptError{Table: table, Row: RowName(key), Err: errors.New("malformed key")}, iter.Close())
+			return &CorruptError{Table: table, Row: RowName(key), Err: errors.New("malformed key")}
 		}
 		next := after(key[:len(key)-8])
-		if !iter.SeekLT(next) {
-			break
-		}
-		value, err := iter.ValueAndErr()
+		c.to(func(i *pebble.Iterator) bool { return i.SeekLT(next) })
+		key, value, err := c.row()
 		if err != nil {
-			return errors.Join(corrupt(table, iter.Key(), nil, err), iter.Close())
+			return n.r.corrupt(table, key, nil, err)
 		}
-		seen = append(seen[:0], iter.Key()...)
-		if err := fn(iter.Key(), value); err != nil {
-			return errors.Join(&CorruptError{Table: table, Row: RowName(seen), Err: err}, iter.Close())
+		if err := fn(key, value); err != nil {
+			return &CorruptError{Table: table, Row: RowName(key), Err: err}
 		}
-		ok = iter.SeekGE(next)
+		seen = key
+		ok = c.to(func(i *pebble.Iterator) bool { return i.SeekGE(next) })
 	}
-	if err := errors.Join(iter.Error(), iter.Close()); err != nil {
-		return corrupt(table, nil, seen, err)
+	if err := c.close(); err != nil {
+		return n.r.corrupt(table, nil, seen, err)
 	}
 	return n.s.Err()
 }
@@ -356,25 +352,21 @@ func (n *Snapshot) scanRange(table Table, from, to []byte, fn func(key, value []
 	if err := n.ready(); err != nil {
 		return err
 	}
-	iter, err := n.r.iter(from, to)
-	if err != nil {
-		return err
-	}
+	c := n.r.cursor(from, to)
+	defer c.close()
 	var seen []byte
-	for ok := iter.First(); ok; ok = iter.Next() {
-		key := bytes.Clone(iter.Key())
-		value, err := iter.ValueAndErr()
+	for ok := c.to((*pebble.Iterator).First); ok; ok = c.to((*pebble.Iterator).Next) {
+		key, value, err := c.row()
 		if err != nil {
-			return errors.Join(corrupt(table, key, seen, err), iter.Close())
+			return n.r.corrupt(table, key, seen, err)
 		}
-		if err := fn(key, bytes.Clone(value)); err != nil {
-			_ = iter.Close()
+		if err := fn(key, value); err != nil {
 			return err
 		}
 		seen = key
 	}
-	if err := errors.Join(iter.Error(), iter.Close()); err != nil {
-		return corrupt(table, nil, seen, err)
+	if err := c.close(); err != nil {
+		return n.r.corrupt(table, nil, seen, err)
 	}
 	return n.s.Err()
 }
@@ -399,47 +391,6 @@ func (n *Snapshot) getIndex(key []byte) (uint64, error) {
 		return 0, &CorruptError{Table: Table(key[0]), Row: RowName(key), Err: fmt.Errorf("value of %d bytes, expected 8", len(value))}
 	}
 	return binary.BigEndian.Uint64(value), nil
-}
-
-// reader reads from a Pebble snapshot, or at Open from the whole store.
-type reader struct{ pebble.Reader }
-
-func (r reader) iter(from, to []byte) (*pebble.Iterator, error) {
-	return r.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
-}
-
-func (r reader) get(key []byte) ([]byte, error) {
-	value, closer, err := r.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, ErrNotFound
-	}
-	if err != nil {
-		return nil, corrupt(Table(key[0]), key, nil, err)
-	}
-	value = bytes.Clone(value)
-	return value, closer.Close()
-}
-
-// last returns the last row of a table.
-func (r reader) last(table Table) (key, value []byte, err error) {
-	prefix := []byte{byte(table)}
-	iter, err := r.iter(prefix, after(prefix))
-	if err != nil {
-		return nil, nil, err
-	}
-	if !iter.Last() {
-		if err := errors.Join(iter.Error(), iter.Close()); err != nil {
-			return nil, nil, corrupt(table, nil, nil, err)
-		}
-		return nil, nil, ErrNotFound
-	}
-	key = bytes.Clone(iter.Key())
-	value, err = iter.ValueAndErr()
-	value = bytes.Clone(value)
-	if err = errors.Join(err, iter.Close()); err != nil {
-		return key, nil, corrupt(table, key, nil, err)
-	}
-	return key, value, nil
 }
 
 // size takes the last key only: its value may be unreadable.
@@ -482,18 +433,4 @@ func (r reader) formatVersion() (uint32, error) {
 		return 0, &CorruptError{Table: TableMeta, Row: RowName(metaFormatKey()), Err: fmt.Errorf("value of %d bytes, expected 4", len(value))}
 	}
 	return binary.BigEndian.Uint32(value), nil
-}
-
-func corrupt(table Table, row, seen []byte, err error) *CorruptError {
-	e := &CorruptError{Table: table, File: corruptFile(err), Err: err}
-	if row != nil {
-		e.Row = RowName(row)
-		if entry, err := DecodeEntry(row, nil); err == nil {
-			e.Index = entry.Index
-		}
-	}
-	if seen != nil {
-		e.After = RowName(seen)
-	}
-	return e
 }

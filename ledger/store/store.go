@@ -58,6 +58,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -110,10 +111,11 @@ func (o Options) withDefaults() Options {
 
 // Store is an open ledger folder. Its methods may be called at the same time.
 type Store struct {
-	o    Options
-	dir  string
-	db   *pebble.DB
-	lock *pebble.Lock
+	o     Options
+	dir   string
+	db    *pebble.DB
+	lock  *pebble.Lock
+	files *pebbleFS
 	failure
 
 	mu     sync.Mutex // one commit at a time; also held while a copy is made
@@ -121,6 +123,9 @@ type Store struct {
 	next   uint64 // index of the next entry
 	signed uint64 // size of the last checkpoint
 	any    bool   // there is a checkpoint
+
+	broken  atomic.Bool   // a read ended in a panic of Pebble's
+	trouble chan struct{} // gets a word when background work fails; has room for one
 
 	snapMu    sync.Mutex
 	published *published // what is synced; nil once closed
@@ -149,11 +154,12 @@ func Create(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.db.Set(metaFormatKey(), binary.BigEndian.AppendUint32(nil, formatVersion), pebble.Sync); err != nil {
-		s.fail(err)
+	version := binary.BigEndian.AppendUint32(nil, formatVersion)
+	if err := s.guard(func() error { return s.db.Set(metaFormatKey(), version, pebble.Sync) }); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	if err := s.Err(); err != nil {
-		return nil, errors.Join(err, s.Close())
+		return nil, err
 	}
 	if err := writeSynced(o.FS, dir, formatFile, formatText(formatVersion)); err != nil {
 		return nil, errors.Join(fmt.Errorf("create ledger: %w", err), s.Close())
@@ -184,7 +190,7 @@ func Open(dir string, o Options) (*Store, error) {
 // scans. A read-only store is opened for a verifier, who must be able to name
 // what is unreadable: there, an unreadable row is no reason to give up.
 func (s *Store) load(folder uint32) error {
-	r := reader{s.db}
+	r := reader{s, s.db}
 	version, err := r.formatVersion()
 	if err == nil {
 		err = checkVersion(s.dir, folder, version)
@@ -227,16 +233,43 @@ func (s *Store) Close() error {
 		return err
 	}
 	s.closed = true
-	var err error
 	if !s.o.ReadOnly {
-		// So that a store at rest lies in files whose every block has a checksum,
-		// and the next start has no log to replay. Nothing is lost without.
-		err = s.guard(s.db.Flush)
+		s.flush()
 	}
 	if s.Err() != nil {
 		return s.Err()
 	}
-	return errors.Join(err, s.db.Close(), s.lock.Close())
+	s.files.running.Store(false) // closing, Pebble returns errors of its log
+	broken := s.broken.Load()
+	err := s.guard(func() error { return reader{s, nil}.safely(s.db.Close) })
+	if s.Err() != nil {
+		return s.Err()
+	}
+	if broken {
+		// After a panic in Pebble its counts of what is open are wrong, and it
+		// panics again over them, having closed the files.
+		s.o.Logger.Warn("store: closed with damage", "error", err)
+		err = nil
+	}
+	return errors.Join(err, s.lock.Close())
+}
+
+// flush makes a store at rest lie in files whose every block has a checksum, and
+// spares the next start the replay of a log. Where it cannot, nothing is lost.
+func (s *Store) flush() {
+	select {
+	case <-s.trouble: // of before
+	default:
+	}
+	var flushed <-chan struct{}
+	if err := s.guard(func() (err error) { flushed, err = s.db.AsyncFlush(); return err }); err != nil {
+		return
+	}
+	select {
+	case <-flushed:
+	case <-s.trouble: // Pebble tries again for ever
+	case <-s.done:
+	}
 }
 
 // Commit writes all rows of b, or none, and returns once they are synced. b is
