@@ -17,10 +17,13 @@
 //     the node acknowledges it: work queue, sync always, no limit but MaxBytes,
 //     and a full stream refuses what is new (TestFullStreamRefuses,
 //     TestRestartKeepsMessages). Delete and purge are denied by the stream
-//     itself, for everybody (TestCollectorCannotTouchTheStream).
+//     itself, for everybody (TestStreamDenies).
 //   - Whoever connects proves an NKEY by signing the server's nonce, and may
-//     then do what its Grant says and nothing else (see access.go). A grant that
-//     is taken away closes the connection (TestReauthorizeClosesRevoked).
+//     then do what its Grant says and nothing else (TestWhoMayConnect,
+//     TestWhatMayBePublished, TestWhatMayBeRead). Each collector has a subject
+//     space of its own, so that no reply subject leads to anybody else
+//     (TestReplySubjectReachesNothing). A grant that is taken away closes the
+//     connection (TestReauthorizeClosesRevoked).
 //   - There is no TLS yet, so only loopback addresses are listened on
 //     (TestOnlyLoopback).
 //   - A message that was handed out and not acknowledged comes again: after 30

@@ -184,6 +184,16 @@ func (w *world) fetch(max int) []bus.Message {
 	return messages
 }
 
+// all fetches until want messages are there, and then looks for more.
+func (w *world) all(want int) []bus.Message {
+	w.Helper()
+	var got []bus.Message
+	for end := time.Now().Add(10 * time.Second); len(got) < want && time.Now().Before(end); {
+		got = append(got, w.fetch(100)...)
+	}
+	return append(got, w.fetch(100)...)
+}
+
 // settled waits until the server has taken all acks: it does so in its own
 // time, and what it had not taken before a stop comes again.
 func (w *world) settled(pending int) {
@@ -211,10 +221,7 @@ func TestPublishFetchAck(t *testing.T) {
 		w.publish(c, fmt.Sprintf("id-%d", i), fmt.Sprintf("body %d", i))
 	}
 	w.publish(c, "id-4", "body 4") // a retry: the server drops it
-	var got []bus.Message
-	for _, max := range []int{1, 10, 10} {
-		got = append(got, w.fetch(max)...)
-	}
+	got := append(w.fetch(1), w.all(4)...)
 	if len(got) != 5 {
 		t.Fatalf("got %d messages, want 5", len(got))
 	}
@@ -236,6 +243,9 @@ func TestPublishFetchAck(t *testing.T) {
 	if again := w.fetch(10); len(again) != 0 {
 		t.Errorf("%d acknowledged messages came again", len(again))
 	}
+	if !w.SyncAlways() {
+		t.Error("the server acknowledges what is not synced")
+	}
 	if last, err := w.LastSequence(t.Context()); err != nil || last != 5 {
 		t.Errorf("last sequence %d, %v; want 5", last, err)
 	}
@@ -244,8 +254,9 @@ func TestPublishFetchAck(t *testing.T) {
 func TestNakComesAgain(t *testing.T) {
 	w := start(t, 0)
 	w.publish(w.connect("web-1"), "id", "body")
-	if err := w.fetch(1)[0].Nak(0); err != nil {
-		t.Fatal(err)
+	first, err := w.Fetch(t.Context(), 1, 5*time.Second)
+	if err != nil || len(first) != 1 || first[0].Nak(0) != nil {
+		t.Fatalf("%d messages, %v", len(first), err)
 	}
 	again, err := w.Fetch(t.Context(), 1, 5*time.Second)
 	if err != nil || len(again) != 1 || again[0].Deliveries != 2 {
@@ -269,7 +280,7 @@ func TestFetchWaitsForTheFirstOnly(t *testing.T) {
 	}
 	// What arrives after a fetch was given up is not held back by it.
 	w.publish(c, "next", "next")
-	if got := w.fetch(1); len(got) != 1 {
+	if got, err := w.Fetch(t.Context(), 1, 5*time.Second); err != nil || len(got) != 1 {
 		t.Errorf("the message after a cancelled fetch did not come")
 	}
 }
@@ -280,8 +291,8 @@ func TestRestartKeepsMessages(t *testing.T) {
 	for i := range 20 {
 		w.publish(c, fmt.Sprint(i), fmt.Sprint(i))
 	}
-	got := w.fetch(10)
-	if len(got) != 10 {
+	got, err := w.Fetch(t.Context(), 10, 5*time.Second)
+	if err != nil || len(got) != 10 {
 		t.Fatalf("got %d", len(got))
 	}
 	for _, i := range []int{0, 1, 5} {
@@ -293,7 +304,7 @@ func TestRestartKeepsMessages(t *testing.T) {
 	w.down()
 	w.up()
 	var ids []string
-	for _, m := range w.fetch(100) {
+	for _, m := range w.all(17) {
 		ids = append(ids, m.ID)
 	}
 	if want := "2 3 4 6 7 8 9 10 11 12 13 14 15 16 17 18 19"; strings.Join(ids, " ") != want {
@@ -319,7 +330,7 @@ func TestFullStreamRefuses(t *testing.T) {
 			t.Fatal("the stream never fills")
 		}
 	}
-	got := w.fetch(100)
+	got := w.all(accepted)
 	if accepted == 0 || len(got) != accepted {
 		t.Fatalf("%d accepted, %d there", accepted, len(got))
 	}
@@ -354,7 +365,7 @@ func TestFetchIsBounded(t *testing.T) {
 	if n := len(got); n != 64 {
 		t.Errorf("the first fetch took %d messages of 1 MB", n)
 	}
-	got = append(got, w.fetch(100)...)
+	got = append(got, w.all(6)...)
 	if len(got) != 70 || got[69].ID != "69" || got[69].Deliveries != 1 {
 		t.Errorf("%d messages in all", len(got))
 	}
@@ -373,7 +384,7 @@ func TestStreamDenies(t *testing.T) {
 			t.Errorf("%s: %s, %v", subject, m.Data, err)
 		}
 	}
-	if got := w.fetch(10); len(got) != 1 {
+	if got := w.all(1); len(got) != 1 {
 		t.Errorf("%d messages left", len(got))
 	}
 }
@@ -391,7 +402,7 @@ func TestHeadersDropNothing(t *testing.T) {
 			t.Errorf("%s: %s was accepted", key, value)
 		}
 	}
-	if got := w.fetch(10); len(got) != 1 || got[0].ID != "1" {
+	if got := w.all(1); len(got) != 1 || got[0].ID != "1" {
 		t.Errorf("%d messages left, want the first alone", len(got))
 	}
 }
@@ -401,18 +412,19 @@ func BenchmarkSubmissions(b *testing.B) {
 	w := start(b, 0)
 	c := w.connect("web-1")
 	body := []byte(strings.Repeat("x", 2048))
+	ctx, fail := context.WithCancelCause(b.Context())
 	go func() {
 		for range b.N {
-			if _, err := c.js.PublishAsync(subject1, body); err != nil {
-				b.Error(err)
+			if _, err := c.js.PublishAsync(subject1, body, jetstream.WithStallWait(time.Minute)); err != nil {
+				fail(err)
 				return
 			}
 		}
 	}()
 	for done := 0; done < b.N; {
-		got, err := w.Fetch(b.Context(), 1024, time.Second)
+		got, err := w.Fetch(ctx, 1024, time.Second)
 		if err != nil {
-			b.Fatal(err)
+			b.Fatal(err, context.Cause(ctx))
 		}
 		for _, m := range got {
 			if err := m.Ack(); err != nil {
@@ -430,7 +442,7 @@ func TestTooLargePayload(t *testing.T) {
 		t.Errorf("max_payload %d", c.MaxPayload())
 	}
 	w.publish(c, "largest", strings.Repeat("x", 1<<20-4096))
-	if got := w.fetch(1); len(got) != 1 || len(got[0].Body) != 1<<20-4096 {
+	if got := w.all(1); len(got) != 1 || len(got[0].Body) != 1<<20-4096 {
 		t.Error("the largest submission did not arrive")
 	}
 }
