@@ -270,6 +270,7 @@ func TestRotation(t *testing.T) {
 	h.write("history.log.10.gz", one(2))
 	h.write("history.log.2.gz", one(3))
 	h.write("history.log.1", one(4))
+	h.write("history.log.1.gz", one(4)) // being compressed
 	h.write("history.log", one(5))
 	h.write("dpkg.log.2.gz", hand(1)+hand(2))
 	h.write("dpkg.log.1", hand(3))
