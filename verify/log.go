@@ -260,7 +260,7 @@ func (v *logVerifier) checkIdentity(r *read, s *trust.State) error {
 // begin reads what needs the genesis: names, and the known checkpoints.
 func (v *logVerifier) begin() error {
 	if v.state == nil {
-		v.report.NotChecked = append(v.report.NotChecked, "authority, checkpoints: the genesis does not hold")
+		v.notChecked("authority, checkpoints: the genesis does not hold")
 		return nil
 	}
 	g := v.state.Genesis()
@@ -352,8 +352,10 @@ func (v *logVerifier) checkRoots(size uint64) error {
 		return nil
 	}
 	for _, k := range v.known[size] {
-		if !v.roots.fits(k.Root) {
-			v.report.Add(problem.New("log.fork", k.name, "the log of %d entries has another root than the checkpoint in %s: two histories were signed, or entries were changed", size, k.name).
+		if v.roots.unknown() {
+			v.notChecked("the checkpoint of %d entries in %s: an entry before it cannot be read", size, k.name)
+		} else if !v.roots.fits(k.Root) {
+			v.report.Add(problem.New("log.fork", k.name, "the log of %d entries has another root than this checkpoint: two histories were signed, or entries were changed", size).
 				With("is", v.roots.root().String()).With("expected", k.Root.String()).With("note", k.note))
 		}
 	}
@@ -391,6 +393,12 @@ func (v *logVerifier) checkRoot(size, at uint64, note []byte) {
 		v.roots.good(size)
 		return
 	}
+	if v.roots.unknown() {
+		if v.roots.wrong() {
+			v.notChecked("the signed checkpoints from %d entries on: an entry before cannot be read", size)
+		}
+		return
+	}
 	if v.roots.wrong() {
 		v.report.Add(v.roots.rootProblem(size, signed))
 	}
@@ -411,7 +419,14 @@ func (v *logVerifier) finish() error {
 		}
 	}
 	v.numbers.close(v.o.Now, v.report)
-	return v.checkpoints.err()
+	if err := v.checkpoints.failure; err != nil {
+		v.report.Add(problem.New("log.checkpoints-unreadable", "", "the signed checkpoints cannot be read to their end: %v", err))
+	}
+	return nil
+}
+
+func (v *logVerifier) notChecked(format string, args ...any) {
+	v.report.NotChecked = append(v.report.NotChecked, fmt.Sprintf(format, args...))
 }
 
 // heads: the newest signed checkpoint covers the last entry, none goes beyond.
@@ -428,7 +443,7 @@ func (v *logVerifier) heads() error {
 			if size == 0 {
 				continue
 			}
-			v.report.Add(problem.New("log.rollback", k.name, "%s missing: %s holds a signed checkpoint of %d entries, the log ends after %d", spanIs("entry", "entries", v.size, size-1), k.name, size, v.size).
+			v.report.Add(problem.New("log.rollback", k.name, "%s missing: it holds a signed checkpoint of %d entries, the log ends after %d", spanIs("entry", "entries", v.size, size-1), size, v.size).
 				With("note", k.note))
 		}
 	}
@@ -474,7 +489,7 @@ func readCheckpoints(src Source) *checkpointReader {
 			return nil
 		})
 		if err != nil && err != errStop {
-			r.failure = fmt.Errorf("read the checkpoints: %w", err)
+			r.failure = err
 		}
 	})
 	r.size, r.note, r.ok = r.next()
@@ -489,5 +504,3 @@ func (r *checkpointReader) take() {
 	r.last = r.size
 	r.size, r.note, r.ok = r.next()
 }
-
-func (r *checkpointReader) err() error { return r.failure }

@@ -94,10 +94,10 @@ func (n numbers) close(now time.Time, report *Report) {
 
 func (r *run) gap(k numberKey, from, to uint64, after link, now time.Time, report *Report) {
 	if now.Sub(after.time) <= gapGrace {
-		report.Note("%s of %s by %s has not arrived yet; what follows it was logged at %s", span("number", from, to), k.typ, r.collector, syntax.FormatMicros(after.time))
+		report.Note("not arrived yet: %s of %s by %s; what follows it was logged at %s", span("number", from, to), k.typ, r.collector, syntax.FormatMicros(after.time))
 		return
 	}
-	p := problem.New("collector.gap", "predicate.event.seq", "%s of %s by %s is missing", span("number", from, to), k.typ, r.collector).
+	p := problem.New("collector.gap", "predicate.event.seq", "missing: %s of %s by %s", span("number", from, to), k.typ, r.collector).
 		With("keyid", k.keyID).With("logged", syntax.FormatMicros(after.time))
 	p.Index = int64(after.index)
 	report.Add(p)

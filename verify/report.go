@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"evidence-ledger/verify/event"
@@ -159,7 +160,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	for _, q := range r.Problems {
 		p.line("problem     %s", q.Error())
 		for _, name := range sortedKeys(q.Evidence) {
-			p.line("            %s: %s", name, q.Evidence[name])
+			p.line("            %s: %s", name, strings.ReplaceAll(strings.TrimSpace(q.Evidence[name]), "\n", "\n              "))
 		}
 	}
 	if more := r.ProblemCount - uint64(len(r.Problems)); more > 0 {

@@ -160,20 +160,20 @@ func (r *roots) wrong() bool {
 
 func (r *roots) lost() bool { return r.isLost || r.isWrong || r.forked }
 
+// unknown tells that the root cannot be computed: an entry is gone, and nothing
+// says what its hash was.
+func (r *roots) unknown() bool { return r.isLost }
+
 func (r *roots) root() tlog.Hash { return r.claimed.Root() }
 
 // fits tells whether a root is that of the log under either reading.
 func (r *roots) fits(root tlog.Hash) bool {
-	return !r.isLost && (root == r.claimed.Root() || r.forked && root == r.actual.Root())
+	return root == r.claimed.Root() || r.forked && root == r.actual.Root()
 }
 
 // rootProblem says where a signed root stopped to fit.
 func (r *roots) rootProblem(size uint64, signed *checkpoint.Signed) *problem.Problem {
-	text := fmt.Sprintf("the root of the first %d entries is not the signed one: entry %d was changed, or all from entry %d on were made anew", size, size-1, r.lastGood)
-	if r.isLost {
-		text = fmt.Sprintf("the root of the first %d entries cannot be computed, because an entry is gone", size)
-	}
-	p := problem.New("log.root", fmt.Sprintf("checkpoint %d", size), "%s", text).
+	p := problem.New("log.root", fmt.Sprintf("checkpoint %d", size), "the root of the first %d entries is not the signed one: entry %d was changed, or all from entry %d on were made anew", size, size-1, r.lastGood).
 		With("is", r.claimed.Root().String()).With("expected", signed.Root.String()).With("note", string(signed.Note))
 	p.Index = int64(size - 1)
 	return p

@@ -173,29 +173,31 @@ func (c *comparer) count(r *verify.Report, table store.Table) {
 }
 
 // demanded tells whether the entry to which a row leads has what the row says.
+// Of an entry that cannot be read, which is named elsewhere, nobody knows.
 func (c *comparer) demanded(table store.Table, key, value []byte) (bool, string) {
 	switch table {
 	case store.TableIDs:
 		row, err := store.DecodeID(key, value)
-		ev, _, _ := c.entry(row.Index)
-		return err == nil && ev != nil && ev.ID == row.ID, row.String()
+		ev, _, _, unreadable := c.entry(row.Index)
+		return unreadable || err == nil && ev != nil && ev.ID == row.ID, row.String()
 	case store.TableStreams:
 		row, err := store.DecodeStream(key, value)
-		ev, stream, number := c.entry(row.Index)
-		return err == nil && ev != nil && stream == row.Stream && number == row.Number, row.String()
+		ev, stream, number, unreadable := c.entry(row.Index)
+		return unreadable || err == nil && ev != nil && stream == row.Stream && number == row.Number, row.String()
 	default:
 		row, err := store.DecodeSeq(key, value)
-		ev, _, _ := c.entry(row.Index)
-		return err == nil && ev != nil && !ev.Own() && ev.Type == row.Type && ev.Seq == row.Seq && ev.Envelope.Signatures[0].KeyID == row.KeyID, row.String()
+		ev, _, _, unreadable := c.entry(row.Index)
+		return unreadable || err == nil && ev != nil && !ev.Own() && ev.Type == row.Type && ev.Seq == row.Seq && ev.Envelope.Signatures[0].KeyID == row.KeyID, row.String()
 	}
 }
 
-func (c *comparer) entry(index uint64) (ev *event.Event, stream string, number uint64) {
+func (c *comparer) entry(index uint64) (ev *event.Event, stream string, number uint64, unreadable bool) {
 	raw, err := c.d.Snapshot.Entry(index)
 	if err != nil {
-		return nil, "", 0
+		return nil, "", 0, !errors.Is(err, store.ErrNotFound)
 	}
-	return parse(raw)
+	ev, stream, number = parse(raw)
+	return ev, stream, number, false
 }
 
 // tiles: verify compared every full tile that the log has; here are those that
