@@ -60,12 +60,12 @@ func (h *history) append(stream, id string, envelope []byte) error {
 	return err
 }
 
-func (h *history) checkpoint(origin string) checkpoint.Checkpoint {
-	root, err := tlog.TreeHash(int64(h.chain.Size()), tlog.HashReaderFunc(h.read))
+func (h *history) checkpoint(origin string, size uint64) checkpoint.Checkpoint {
+	root, err := tlog.TreeHash(int64(size), tlog.HashReaderFunc(h.read))
 	if err != nil {
 		panic(err)
 	}
-	return checkpoint.Checkpoint{Origin: origin, Size: h.chain.Size(), Root: root}
+	return checkpoint.Checkpoint{Origin: origin, Size: size, Root: root}
 }
 
 // node answers as the ledger's node does, or wrongly where a test asks for it.
@@ -216,7 +216,11 @@ func (n *node) answer(id string) *submission.Notice {
 
 // prove makes the receipt of an entry of this history, with the given extra.
 func (h *history) prove(t *testing.T, id string, extra []byte, origin string, s note.Signer) *submission.Notice {
-	c := h.checkpoint(origin)
+	return h.proveAt(t, h.chain.Size(), id, extra, origin, s)
+}
+
+func (h *history) proveAt(t *testing.T, size uint64, id string, extra []byte, origin string, s note.Signer) *submission.Notice {
+	c := h.checkpoint(origin, size)
 	signed, err := checkpoint.Sign(c, s)
 	if err != nil {
 		t.Fatal(err)

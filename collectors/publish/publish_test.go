@@ -176,6 +176,52 @@ func TestRollback(t *testing.T) {
 	}
 }
 
+// TestNeverBack: a receipt under an older checkpoint releases its event, over
+// a consistency proof too, and the newest checkpoint stays.
+func TestNeverBack(t *testing.T) {
+	n, seed := startNode(t)
+	s := newStation(t, n, seed)
+	late := s.add(1)[0].ID
+	n.set(func() {
+		n.receipt = func(_ *node, id string) *submission.Notice {
+			if id != late {
+				return nil
+			}
+			return &submission.Notice{ID: id, Receipt: "not yet"}
+		}
+	})
+	if err := drain(t, s.publisher(), time.Second); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	s.add(5)
+	if err := drain(t, s.publisher(), 2*time.Second); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	newest, _ := s.spool.Checkpoint()
+	if held := s.spool.Stats(); held.Pending != 1 || newest == nil {
+		t.Fatalf("the spool holds %+v", held)
+	}
+	n.set(func() {
+		n.asked = 0
+		n.receipt = func(n *node, id string) *submission.Notice {
+			e := n.log.byID[id]
+			return n.log.proveAt(n.t, e.Index+1, id, e.Header.Bytes(), origin, n.signer)
+		}
+	})
+	p := s.publisher()
+	if err := drain(t, p, 10*time.Second); err != nil {
+		t.Fatalf("%v: %s", err, p.Status().LastFault)
+	}
+	if now, _ := s.spool.Checkpoint(); string(now) != string(newest) {
+		t.Errorf("the newest checkpoint moved from %q to %q", newest, now)
+	}
+	n.set(func() {
+		if n.asked == 0 {
+			t.Error("the older checkpoint was believed without a consistency proof")
+		}
+	})
+}
+
 func TestRefusals(t *testing.T) {
 	n, seed := startNode(t)
 	s := newStation(t, n, seed)
