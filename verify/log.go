@@ -112,6 +112,9 @@ func (v *logVerifier) link(r *read) error {
 		}
 		v.roots.hold(r.index, r.rawLeaf())
 		v.gap = true
+		if r.raw == nil {
+			v.report.Unreadable++
+		}
 		return nil
 	}
 	if err := v.settle(&r.entry.Previous); err != nil {

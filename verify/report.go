@@ -47,6 +47,7 @@ type Report struct {
 	Origin       string             `json:"origin"`
 	Organisation string             `json:"organisation"`
 	Size         uint64             `json:"size"`
+	Unreadable   uint64             `json:"unreadable"` // entries that are gone or cannot be read
 	Root         string             `json:"root"`
 	From         string             `json:"from,omitzero"`
 	To           string             `json:"to,omitzero"`
@@ -144,7 +145,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	p.line("ledger      %s (%s)", r.Origin, r.Organisation)
 	p.line("entries     %d, from %s to %s", r.Size, r.From, r.To)
 	p.line("root        %s", r.Root)
-	p.line("checked     every byte of %d entries, %d signed checkpoints, %d tiles, %d artifacts", r.Size, r.Checkpoints, r.Tiles, r.Artifacts)
+	p.line("checked     every byte of %s entries, %d signed checkpoints, %d tiles, %d artifacts", r.readable(), r.Checkpoints, r.Tiles, r.Artifacts)
 	for _, name := range sortedKeys(r.Streams) {
 		p.line("stream      %-32s %d", name, r.Streams[name])
 	}
@@ -175,6 +176,13 @@ func (r *Report) WriteText(w io.Writer) error {
 		p.line("NOT VOUCHED consistent with itself, nobody vouches for it: give the identity line with --identity")
 	}
 	return p.err
+}
+
+func (r *Report) readable() string {
+	if r.Unreadable == 0 {
+		return fmt.Sprint(r.Size)
+	}
+	return fmt.Sprintf("%d of %d", r.Size-r.Unreadable, r.Size)
 }
 
 type printer struct {

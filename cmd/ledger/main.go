@@ -62,6 +62,8 @@ func hintFor(err error) string {
 		return "make a ledger with `ledger init --origin NAME`, or name its folder with --dir"
 	case errors.Is(err, store.ErrLocked):
 		return "another process has the store open; while a node runs, commands reach it over node.sock: is the node still starting?"
+	case errors.Is(err, node.ErrNotRunning):
+		return "start it with `ledger serve`"
 	case errors.Is(err, verify.ErrEmpty):
 		return "its creation was interrupted, or everything is gone: compare with the identity line and with the second place"
 	case errors.Is(err, ledger.ErrCrashStop):
@@ -100,7 +102,7 @@ func command() *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&o.dir, "dir", "ledger-data", "the data directory")
 	root.PersistentFlags().StringVar(&o.second, "second-place", "", "folder of the newest checkpoint's second place (default DIR/second-place)")
-	root.AddCommand(initCommand(o), serveCommand(o), identityCommand(o), verifyCommand(o), logCommand(o), showCommand(o), collectorCommand(o), quarantineCommand(o))
+	root.AddCommand(initCommand(o), serveCommand(o), statusCommand(o), identityCommand(o), verifyCommand(o), logCommand(o), showCommand(o), collectorCommand(o), quarantineCommand(o))
 	return root
 }
 

@@ -159,7 +159,8 @@ func show(w io.Writer, v *node.View, index uint64) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "entry      %d, number %d of stream %s\n", e.Index, e.Number, e.Stream)
 	fmt.Fprintf(&b, "logged     %s by the node's clock\n", syntax.FormatMicros(e.Time))
-	fmt.Fprintf(&b, "leaf hash  %x\n", e.Leaf())
+	leaf := e.Leaf()
+	fmt.Fprintf(&b, "leaf hash  %x\n", leaf[:]) // in hex, as sha256sum prints it
 	fmt.Fprintf(&b, "type       %s\n", ev.Type)
 	fmt.Fprintf(&b, "summary    %s\n", ev.Summary)
 	for _, sig := range ev.Envelope.Signatures {

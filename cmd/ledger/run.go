@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json/v2"
 	"fmt"
 	"log/slog"
 	"os"
@@ -99,5 +100,45 @@ func identityCommand(o *options) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&floor, "floor", false, "add the newest checkpoint: what is verified must go on from it")
+	return cmd
+}
+
+func statusCommand(o *options) *cobra.Command {
+	var nats, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Say how the running node is",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := node.Dial(o.dir)
+			if err != nil {
+				return err
+			}
+			s, err := client.Status()
+			if err != nil {
+				return err
+			}
+			w := cmd.OutOrStdout()
+			switch {
+			case nats:
+				fmt.Fprintln(w, s.NATS)
+			case asJSON:
+				raw, err := json.Marshal(s)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintln(w, string(raw))
+			default:
+				fmt.Fprintf(w, "ledger   %s, %d entries\ncollect  %s\ntiles    %s\ntaken    %d submissions since the start\n", s.Origin, s.Size, s.NATS, s.HTTP, s.Taken)
+			}
+			if s.Stalled != "" {
+				fmt.Fprintln(w, "stalled ", s.Stalled)
+				return exit(1)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&nats, "nats", false, "only the address where collectors connect")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
 	return cmd
 }
