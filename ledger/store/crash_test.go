@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -232,4 +233,33 @@ func life(t *testing.T, fs vfs.FS, at int32) (acked uint64) {
 	_ = s.Checkpoint(fmt.Sprintf("/copy-%d", at))
 	_ = s.Close()
 	return acked
+}
+
+// TestUnsyncedIsUnseen holds a commit's sync back and looks.
+func TestUnsyncedIsUnseen(t *testing.T) {
+	var hold atomic.Bool
+	reached, release := make(chan struct{}), make(chan struct{})
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		sync := op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo
+		if sync && strings.HasSuffix(op.Path, ".log") && hold.Swap(false) {
+			close(reached)
+			<-release
+		}
+		return nil
+	}))
+	s := create(t, store.Options{FS: fs})
+	b := s.NewBatch()
+	fill(b, 0, 3, [32]byte{})
+	hold.Store(true)
+	done := make(chan error)
+	go func() { done <- s.Commit(b) }()
+	<-reached
+	time.Sleep(20 * time.Millisecond) // Pebble shows the batch about now
+	same(t, "size while the commit syncs", size(t, s), uint64(0))
+	close(release)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	same(t, "size after the commit", size(t, s), uint64(3))
+	closeStore(t, s)
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -144,7 +145,7 @@ func writeTemporary(fsys vfs.FS, path string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
+	_, err = f.Write(bytes.Clone(data)) // a vfs.File may change what it is given
 	if err == nil {
 		err = f.Sync()
 	}

@@ -323,7 +323,7 @@ func (n *Snapshot) Rows(table Table, fn func(key, value []byte) error) error {
 
 // Foreign calls fn for every row that belongs to no table: a store has none.
 func (n *Snapshot) Foreign(fn func(key, value []byte) error) error {
-	from := []byte{}
+	var from []byte
 	for _, table := range append(Tables(), 0) {
 		to := []byte{byte(table)}
 		if table == 0 {

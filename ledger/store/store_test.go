@@ -421,6 +421,40 @@ func TestOpenRefusals(t *testing.T) {
 	refused(dir, "no format version", nil)
 }
 
+// TestForeignRows puts rows where no table is, through Pebble itself.
+func TestForeignRows(t *testing.T) {
+	fs := vfs.NewMem()
+	closeStore(t, create(t, store.Options{FS: fs}))
+	db, err := pebble.Open(dir+"/store", &pebble.Options{FS: fs, FormatMajorVersion: pebble.FormatValueSeparation, Logger: quiet{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"A", "d", "z", "\xff\xff", "short", "eee"} {
+		if err := db.Set([]byte(key), nil, pebble.Sync); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, dir, store.Options{FS: fs, ReadOnly: true})
+	defer closeStore(t, s)
+	r := s.Snapshot()
+	defer r.Close()
+	var names []string
+	if err := r.Foreign(func(key, _ []byte) error { names = append(names, store.RowName(key)); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "foreign", strings.Join(names, ", "), `table 0x41 row "", table 0x64 row "", table 0x7a row "", table 0xff row "\xff"`)
+	var corrupt *store.CorruptError
+	if _, err := r.Streams(); !errors.As(err, &corrupt) || corrupt.Row != "streams row 686f7274" {
+		t.Errorf("a malformed key of a stream: %v", err)
+	}
+	if err := r.Entries(0, func(uint64, []byte) error { return nil }); !errors.As(err, &corrupt) || corrupt.Row != "entries row 6565" {
+		t.Errorf("a malformed key of an entry: %v", err)
+	}
+}
+
 // setFormat changes the store's version behind its back.
 func setFormat(t *testing.T, fs vfs.FS, version []byte) {
 	t.Helper()
