@@ -83,6 +83,17 @@ func (p *Problem) MarshalJSON() ([]byte, error) {
 	return json.Marshal(out, json.Deterministic(true))
 }
 
+// UnmarshalJSON reads what MarshalJSON wrote: without Index there is none.
+func (p *Problem) UnmarshalJSON(raw []byte) error {
+	type plain Problem
+	in := plain{Index: NoIndex}
+	if err := json.Unmarshal(raw, &in); err != nil {
+		return err
+	}
+	*p = Problem(in)
+	return nil
+}
+
 // Of returns the problem inside err, or nil where err holds none: then err is
 // a failure of the machine (a disk, a network), not a violated rule.
 func Of(err error) *Problem {
