@@ -31,10 +31,14 @@ those who will verify, on another way than the ledger itself.`,
 				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), created.Identity)
+			second := ""
+			if o.second != "" {
+				second = " --second-place " + o.second
+			}
 			fmt.Fprintf(os.Stderr, `made the ledger %s in %s
 one local admin key, %s, may enrol collectors: good for trying out. Keep it away from the node.
-next: ledger serve --dir %s
-`, origin, o.dir, adminKey, o.dir)
+next: ledger serve --dir %s%s
+`, origin, o.dir, adminKey, o.dir, second)
 			return nil
 		},
 	}
