@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -262,7 +263,7 @@ func printStatus(cmd *cobra.Command, s *agent.Status) {
 	}
 	line("spool", "%d waiting, %d refused, %d of %d bytes", s.Pending, s.Refused, s.Bytes, s.Bound)
 	if s.Checkpoint != "" {
-		line("checkpoint", "%q", s.Checkpoint)
+		line("checkpoint", "%s", strings.Join(strings.Fields(s.Checkpoint)[1:], " entries, root "))
 	} else {
 		line("checkpoint", "none verified yet")
 	}

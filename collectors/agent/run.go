@@ -51,8 +51,30 @@ func (a *Agent) Run(ctx context.Context, ready func()) error {
 	return errors.Join(err, shutErr)
 }
 
+// freshWait is how long a collection waits for the node's newest checkpoint.
+// Without a network the events are signed all the same, after an older one.
+const freshWait = 3 * time.Second
+
+// refresh lets the next events be signed after the node's newest checkpoint.
+func (a *Agent) refresh(ctx context.Context) {
+	if a.running.Load() {
+		select {
+		case <-a.publisher.Fresh():
+		case <-time.After(freshWait):
+		case <-ctx.Done():
+		}
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, freshWait)
+	defer cancel()
+	if err := a.publisher.Refresh(ctx); err != nil {
+		a.log.Warn("signing after an older checkpoint, or none", "problem", err)
+	}
+}
+
 // schedule returns nil when ctx ends, or the publisher's error.
 func (a *Agent) schedule(ctx context.Context, s cron.Schedule, publishing <-chan error) error {
+	a.refresh(ctx)
 	next := time.NewTimer(0)
 	defer next.Stop()
 	for {

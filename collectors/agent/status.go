@@ -135,6 +135,7 @@ func (a *Agent) Once(ctx context.Context, typ string, wait time.Duration) (*Repo
 	if err != nil {
 		return nil, err
 	}
+	a.refresh(ctx)
 	r := &Report{Type: typ}
 	if r.Events, err = a.Collect(ctx, typ); errors.Is(err, ErrType) {
 		return nil, err

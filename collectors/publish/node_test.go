@@ -81,6 +81,7 @@ type node struct {
 	receipt func(n *node, id string) *submission.Notice // nil: the right one
 	silent  bool                                        // pushes no notices
 	deaf    bool                                        // takes no submissions
+	mute    bool                                        // does not tell its checkpoint
 	noProof bool                                        // knows no consistency proof
 	last    map[string]bus.Last
 	notes   map[string]int // submissions by the checkpoint that came along
@@ -236,7 +237,14 @@ func (h *history) proveAt(t *testing.T, size uint64, id string, extra []byte, or
 
 // What follows is bus.Handler.
 
-func (n *node) Checkpoint() ([]byte, error)       { return nil, bus.ErrNotFound }
+func (n *node) Checkpoint() ([]byte, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.mute {
+		return nil, bus.ErrNotFound
+	}
+	return checkpoint.Sign(n.log.checkpoint(origin, n.log.chain.Size()), n.signer)
+}
 func (n *node) Trust(uint64) ([][]byte, error)    { return nil, nil }
 func (n *node) Refusals(string) ([][]byte, error) { return nil, nil }
 

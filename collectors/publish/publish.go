@@ -67,9 +67,10 @@ type Config struct {
 }
 
 const (
-	windowBytes = 16 << 20 // of bodies waiting for their receipts
-	maxBackoff  = 30 * time.Second
-	asksARound  = 64
+	windowBytes  = 16 << 20 // of bodies waiting for their receipts
+	maxBackoff   = 30 * time.Second
+	refreshEvery = time.Minute
+	asksARound   = 64
 )
 
 // ErrAhead says that the node has higher numbers of our key than the spool.
@@ -80,6 +81,7 @@ type Publisher struct {
 	config   Config
 	verifier note.Verifier
 	wake     chan struct{}
+	fresh    chan struct{} // closed at the first refresh that came to an end
 
 	// Owned by the goroutine in run.
 	nc      *nats.Conn
@@ -126,7 +128,7 @@ func New(c Config) (*Publisher, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Publisher{config: c, verifier: verifier, wake: make(chan struct{}, 1), newest: start(c.Identity), flights: map[string]*flight{}}
+	p := &Publisher{config: c, verifier: verifier, wake: make(chan struct{}, 1), fresh: make(chan struct{}), newest: start(c.Identity), flights: map[string]*flight{}}
 	stored, err := c.Spool.Checkpoint()
 	if err != nil {
 		return nil, err
@@ -207,6 +209,7 @@ func (p *Publisher) run(ctx context.Context, done func() bool) (err error) {
 	if err := p.awaitNumbers(ctx); err != nil {
 		return err
 	}
+	p.refresh(ctx)
 	clear(p.flights)
 	p.bytes, p.cursor = 0, 0
 	return p.loop(ctx, done, notices)
@@ -215,6 +218,8 @@ func (p *Publisher) run(ctx context.Context, done func() bool) (err error) {
 func (p *Publisher) loop(ctx context.Context, done func() bool, notices <-chan *nats.Msg) error {
 	tick := time.NewTicker(min(p.config.Patience/4, 500*time.Millisecond))
 	defer tick.Stop()
+	newest := time.NewTicker(refreshEvery)
+	defer newest.Stop()
 	for !done() {
 		if err := p.fill(); err != nil {
 			return err
@@ -230,6 +235,8 @@ func (p *Publisher) loop(ctx context.Context, done func() bool, notices <-chan *
 			p.cursor = 0
 		case <-tick.C:
 			err = p.overdue(ctx)
+		case <-newest.C:
+			p.refresh(ctx)
 		}
 		if err != nil {
 			return err

@@ -13,6 +13,7 @@ import (
 
 	"evidence-ledger/collectors/publish"
 	"evidence-ledger/ledger/bus"
+	"evidence-ledger/verify/checkpoint"
 	"evidence-ledger/verify/submission"
 )
 
@@ -124,7 +125,7 @@ func TestBadReceipts(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			n, seed := startNode(t)
-			n.set(func() { test.twist(n) })
+			n.set(func() { n.mute = true; test.twist(n) })
 			s := newStation(t, n, seed)
 			s.add(2)
 			p := s.publisher()
@@ -370,5 +371,42 @@ func TestSeedFile(t *testing.T) {
 	}
 	if err := drain(t, s.publisher(), time.Second); err == nil || !strings.Contains(err.Error(), "NKEY") {
 		t.Errorf("no seed: %v", err)
+	}
+}
+
+// TestRefresh: before anything was sent, the newest checkpoint is the node's,
+// and it moves only over a consistency proof.
+func TestRefresh(t *testing.T) {
+	n, seed := startNode(t)
+	s := newStation(t, n, seed)
+	n.set(func() {
+		if err := n.log.append(typ, "other", []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if err := s.publisher().Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stored, err := s.spool.Checkpoint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := checkpoint.ParseUnverified(stored)
+	if err != nil || u.Size != 2 {
+		t.Fatalf("newest checkpoint: %v %v", u, err)
+	}
+	n.set(func() {
+		if err := n.log.append(typ, "more", []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+		n.noProof = true
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := s.publisher().Refresh(ctx); err == nil {
+		t.Fatal("followed a checkpoint without a consistency proof")
+	}
+	if again, err := s.spool.Checkpoint(); err != nil || string(again) != string(stored) {
+		t.Fatalf("the newest checkpoint moved to %s (%v)", again, err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json/v2"
 	"fmt"
 	"strings"
+	"time"
 
 	"evidence-ledger/collectors/spool"
 	"evidence-ledger/verify"
@@ -63,6 +64,66 @@ func (p *Publisher) follow(ctx context.Context, signed *checkpoint.Signed) error
 	if signed.Size > p.newest.Size {
 		p.newest, p.moved = signed.Checkpoint, signed
 	}
+	return nil
+}
+
+// Fresh is closed once Run or Drain has followed the node's newest checkpoint,
+// so that what is signed from then on can name it.
+func (p *Publisher) Fresh() <-chan struct{} { return p.fresh }
+
+// Refresh follows the node's newest checkpoint over a connection of its own,
+// for use while neither Run nor Drain is at work. It tries until ctx ends.
+func (p *Publisher) Refresh(ctx context.Context) (err error) {
+	if p.nc, err = p.connect(); err != nil {
+		return err
+	}
+	defer p.nc.Close()
+	for {
+		if err = p.newestOfNode(ctx); err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// refresh does what it can: without it, events name an older checkpoint.
+func (p *Publisher) refresh(ctx context.Context) {
+	if err := p.newestOfNode(ctx); err != nil {
+		p.fault("the node's newest checkpoint: %v", err)
+	}
+	select {
+	case <-p.fresh:
+	default:
+		close(p.fresh)
+	}
+}
+
+func (p *Publisher) newestOfNode(ctx context.Context) error {
+	body, err := p.request(ctx, "ledger.v1.checkpoint", struct{}{})
+	if err != nil {
+		return err
+	}
+	var reply struct {
+		Checkpoint string `json:"checkpoint"`
+	}
+	if err := json.Unmarshal(body, &reply, json.RejectUnknownMembers(true)); err != nil {
+		return fmt.Errorf("the reply cannot be read: %w", err)
+	}
+	signed, err := checkpoint.Open([]byte(reply.Checkpoint), p.verifier)
+	if err != nil {
+		return err
+	}
+	if err := p.follow(ctx, signed); err != nil || p.moved == nil {
+		return err
+	}
+	if _, err := p.config.Spool.Release(p.moved); err != nil {
+		return err
+	}
+	p.moved = nil
 	return nil
 }
 
