@@ -150,8 +150,8 @@ func (n *Snapshot) Entries(from uint64, fn func(index uint64, raw []byte) error)
 	next := from
 	err := n.scan(TableEntries, entryKey(from), func(key, value []byte) error {
 		row, err := DecodeEntry(key, value)
-		if err != nil {
-			return &CorruptError{Table: TableEntries, Row: RowName(key), Err: err}
+		if err != nil || row.Index >= MaxEntries {
+			return nil // no entry: Foreign names it
 		}
 		if err := fn(row.Index, row.Raw); err != nil {
 			return callerError{err}
@@ -321,26 +321,68 @@ func (n *Snapshot) Rows(table Table, fn func(key, value []byte) error) error {
 	}))
 }
 
-// Foreign calls fn for every row that belongs to no table: a store has none.
-func (n *Snapshot) Foreign(fn func(key, value []byte) error) error {
-	var from []byte
+// Foreign calls fn for the key of every row that belongs to no table, or stands
+// among those of a table and is none of it: a store has no such row. Values are
+// not read. In the tables that Rows and a Decode function read anyway, the
+// latter names such a row.
+func (n *Snapshot) Foreign(fn func(key []byte) error) error {
+	from := []byte{}
 	for _, table := range append(Tables(), 0) {
-		to := []byte{byte(table)}
+		first := []byte{byte(table)}
+		end := after(first)
 		if table == 0 {
-			to = nil // the end
+			first, end = nil, nil
 		}
-		err := n.scanRange(0, from, to, func(key, value []byte) error {
-			if err := fn(key, value); err != nil {
-				return callerError{err}
+		if err := n.scanKeys(from, first, fn); err != nil {
+			return err
+		}
+		if !decodable(table) {
+			if err := n.scanKeys(first, end, func(key []byte) error {
+				if belongs(table, key) {
+					return nil
+				}
+				return fn(key)
+			}); err != nil {
+				return err
 			}
-			return nil
-		})
-		if err != nil {
-			return unwrapCaller(err)
 		}
-		from = []byte{byte(table) + 1}
+		from = end
 	}
 	return nil
+}
+
+// decodable tells whether a table has a Decode function that reads all of its
+// keys; TableEntries has one, but its rows are read by index.
+func decodable(table Table) bool {
+	return table == 0 || table != TableEntries && table != TableMeta && table != TableRejections
+}
+
+func belongs(table Table, key []byte) bool {
+	if table == TableEntries {
+		row, err := DecodeEntry(key, nil)
+		return err == nil && row.Index < MaxEntries
+	}
+	return bytes.Equal(key, metaFormatKey()) || bytes.Equal(key, rejectionsKey())
+}
+
+// scanKeys reads keys forwards and no values.
+func (n *Snapshot) scanKeys(from, to []byte, fn func(key []byte) error) error {
+	if err := n.ready(); err != nil {
+		return err
+	}
+	c := n.r.cursor(from, to)
+	defer c.close()
+	var seen []byte
+	for ok := c.to((*pebble.Iterator).First); ok; ok = c.to((*pebble.Iterator).Next) {
+		seen = bytes.Clone(c.iter.Key())
+		if err := fn(seen); err != nil {
+			return err
+		}
+	}
+	if err := c.close(); err != nil {
+		return n.r.corrupt(0, nil, seen, err)
+	}
+	return n.s.Err()
 }
 
 func (n *Snapshot) scan(table Table, from []byte, fn func(key, value []byte) error) error {
@@ -405,6 +447,9 @@ func (r reader) size() (uint64, error) {
 	row, err := DecodeEntry(key, nil)
 	if err != nil {
 		return 0, &CorruptError{Table: TableEntries, Row: RowName(key), Err: err}
+	}
+	if row.Index >= MaxEntries {
+		return 0, &CorruptError{Table: TableEntries, Row: RowName(key), Err: errors.New("no log is that long")}
 	}
 	return row.Index + 1, nil
 }

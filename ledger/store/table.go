@@ -58,6 +58,9 @@ func (t Table) String() string {
 	return fmt.Sprintf("table 0x%02x", byte(t))
 }
 
+// MaxEntries bounds an entry's index, as the formats bound a log's size.
+const MaxEntries = 1 << 53
+
 // TileSize is the size of a full tile: 256 hashes.
 const TileSize = 256 * 32
 
