@@ -14,6 +14,7 @@ package recheck
 
 import (
 	"context"
+	"encoding/json/jsontext"
 	"errors"
 	"fmt"
 	"io"
@@ -77,8 +78,19 @@ func (s source) Entry(index uint64) ([]byte, error) {
 	return raw, notExist(err)
 }
 
+// Checkpoints leaves out what cannot be read: chain names it.
 func (s source) Checkpoints(fn func(uint64, []byte) error) error {
-	return s.d.Snapshot.Checkpoints(func(size uint64, _ [32]byte, note []byte) error { return fn(size, note) })
+	err := s.d.Snapshot.Rows(store.TableCheckpoints, func(key, value []byte) error {
+		row, err := store.DecodeCheckpoint(key, value)
+		if err != nil {
+			return nil
+		}
+		return fn(row.Size, row.Note)
+	})
+	if corrupt := (*store.CorruptError)(nil); errors.As(err, &corrupt) {
+		return nil
+	}
+	return err
 }
 
 func (s source) Tile(level int, n uint64) ([]byte, error) {
@@ -106,7 +118,7 @@ func notExist(err error) error {
 // comparer holds the index tables against the log.
 type comparer struct {
 	d      *Dir
-	counts map[store.Table]uint64 // rows that the log demands
+	counts map[store.Table]uint64 // rows that the log demands and the store has
 }
 
 // visit looks each index row of one entry up.
@@ -121,8 +133,10 @@ func (c *comparer) visit(v verify.Visited, r *verify.Report) {
 }
 
 func (c *comparer) compare(r *verify.Report, index uint64, table store.Table, row string, get func() (uint64, error)) {
-	c.counts[table]++
 	got, err := get()
+	if !errors.Is(err, store.ErrNotFound) {
+		c.counts[table]++
+	}
 	where := fmt.Sprintf("table %s: %s", table, row)
 	var p *problem.Problem
 	switch {
@@ -148,8 +162,9 @@ func (c *comparer) finish(r *verify.Report) {
 	c.tiles(r)
 	c.chain(r)
 	c.quarantine(r)
-	err := c.d.Snapshot.Foreign(func(key, _ []byte) error {
-		r.Add(problem.New("store.row-foreign", fmt.Sprintf("key %x", key), "the row belongs to no table"))
+	c.rejections(r)
+	err := c.d.Snapshot.Foreign(func(key []byte) error {
+		r.Add(problem.New("store.row-foreign", fmt.Sprintf("key %x", key), "no table of the format has such a row"))
 		return nil
 	})
 	c.unreadable(r, "foreign rows", err)
@@ -221,14 +236,19 @@ func (c *comparer) tiles(r *verify.Report) {
 func (c *comparer) chain(r *verify.Report) {
 	var chain, atSecond [32]byte
 	second, broken := false, false
-	err := c.d.Snapshot.Checkpoints(func(size uint64, stored [32]byte, note []byte) error {
-		chain = store.NextChain(chain, note)
-		if stored != chain && !broken {
-			broken = true
-			r.Add(problem.New("store.checkpoint-chain", fmt.Sprintf("checkpoint %d", size), "a signed checkpoint at or before this one was changed, taken out or put in: the chain over all of them does not fit").
-				With("is", fmt.Sprintf("%x", stored)).With("expected", fmt.Sprintf("%x", chain)))
+	err := c.d.Snapshot.Rows(store.TableCheckpoints, func(key, value []byte) error {
+		row, err := store.DecodeCheckpoint(key, value)
+		if err != nil {
+			c.unreadable(r, store.TableCheckpoints.String()+": "+store.RowName(key), err)
+			return nil
 		}
-		if string(note) == string(c.d.Second) {
+		chain = store.NextChain(chain, row.Note)
+		if row.Chain != chain && !broken {
+			broken = true
+			r.Add(problem.New("store.checkpoint-chain", row.String(), "a signed checkpoint at or before this one was changed, taken out or put in: the chain over all of them does not fit").
+				With("is", fmt.Sprintf("%x", row.Chain)).With("expected", fmt.Sprintf("%x", chain)))
+		}
+		if string(row.Note) == string(c.d.Second) {
 			second, atSecond = true, chain
 		}
 		return nil
@@ -251,11 +271,39 @@ func (c *comparer) chain(r *verify.Report) {
 // quarantine lies outside the log's guarantees; only its form is looked at.
 func (c *comparer) quarantine(r *verify.Report) {
 	records := uint64(0)
-	err := c.d.Snapshot.Quarantine("", func(store.Quarantined) error { records++; return nil })
-	c.unreadable(r, store.TableQuarantine.String(), err)
+	c.form(r, store.TableQuarantine, func(key, value []byte) error {
+		records++
+		_, err := store.DecodeQuarantined(key, value)
+		return err
+	})
+	c.form(r, store.TableQuarantineState, func(key, value []byte) error {
+		_, _, err := store.DecodeQuarantineState(key, value)
+		return err
+	})
 	if records > 0 {
 		r.Note("%d refused submissions lie in quarantine, outside the log's guarantees: `ledger quarantine list`", records)
 	}
+}
+
+// rejections are counts that the next ledger.rejections entry will hold.
+func (c *comparer) rejections(r *verify.Report) {
+	c.form(r, store.TableRejections, func(_, value []byte) error {
+		if len(value) > 0 && jsontext.Value(value).Kind() != jsontext.KindBeginObject {
+			return errors.New("the counts are no JSON object")
+		}
+		return nil
+	})
+}
+
+// form names the rows of a table that are not of its form.
+func (c *comparer) form(r *verify.Report, table store.Table, decode func(key, value []byte) error) {
+	err := c.d.Snapshot.Rows(table, func(key, value []byte) error {
+		if err := decode(key, value); err != nil {
+			c.unreadable(r, table.String()+": "+store.RowName(key), err)
+		}
+		return nil
+	})
+	c.unreadable(r, table.String(), err)
 }
 
 func (c *comparer) unreadable(r *verify.Report, table string, err error) {
@@ -263,6 +311,7 @@ func (c *comparer) unreadable(r *verify.Report, table string, err error) {
 		r.Add(problem.New("store.row-unreadable", "table "+table, "%v", err))
 	}
 }
+
 func parse(raw []byte) (*event.Event, string, uint64) {
 	e, err := entry.Parse(raw)
 	if err != nil {
