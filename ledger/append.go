@@ -295,7 +295,11 @@ func (l *Ledger) commit(before *Head, b *batch) error {
 	// If it ends after it, the entries are in the log, their submissions come
 	// again and are found to be duplicates. If it fails, only the next Open
 	// knows which of both it was: so nothing is done or told from here on.
-	if err := l.c.Store.Commit(b.rows); err != nil {
+	err := l.c.Store.Commit(b.rows)
+	if err != nil && !errors.Is(err, store.ErrFailed) {
+		return fmt.Errorf("commit %d entries after entry %d: nothing was written: %w", b.chain.Size()-before.Size, before.Size, err)
+	}
+	if err != nil {
 		l.failed = fmt.Errorf("commit %d entries after entry %d: %w: %w", b.chain.Size()-before.Size, before.Size, err, ErrCrashStop)
 		return l.failed
 	}
