@@ -77,8 +77,10 @@ const (
 	// for at a time: at most fetchStep * MaxPayload more are in memory.
 	fetchBytes = 32 << 20
 	fetchStep  = 32
-	// overhead is what the account may store above the stream's own limit.
-	overhead = 64 << 20
+	// maxStore is the server's own limit, above any stream's: the stream bounds
+	// itself. A nearer one would keep a server from opening the stream that was
+	// made under a greater MaxBytes (TestMaxBytesMayShrink).
+	maxStore = 1 << 50
 )
 
 // Options says where the bus listens, where it keeps its files and who may
@@ -190,7 +192,7 @@ func (b *Bus) run(ctx context.Context, o Options, host string, port int) error {
 		NoLog:                      true, // the server's own logger; ours is set below
 		MaxPayload:                 MaxPayload,
 		JetStream:                  true,
-		JetStreamMaxStore:          o.MaxBytes + overhead,
+		JetStreamMaxStore:          maxStore,
 		StoreDir:                   o.StoreDir,
 		SyncAlways:                 true,
 		DisableJetStreamBanner:     true,

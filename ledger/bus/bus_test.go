@@ -312,6 +312,19 @@ func TestRestartKeepsMessages(t *testing.T) {
 	}
 }
 
+// TestMaxBytesMayShrink: an operator may give less room than before.
+func TestMaxBytesMayShrink(t *testing.T) {
+	w := start(t, 1<<30)
+	c := w.connect("web-1")
+	w.publish(c, "kept", "body")
+	w.down()
+	w.options.MaxBytes = 10 << 20
+	w.up()
+	if got := w.all(1); len(got) != 1 || got[0].ID != "kept" {
+		t.Errorf("after the restart came %v", got)
+	}
+}
+
 func TestFullStreamRefuses(t *testing.T) {
 	w := start(t, 100_000)
 	c := w.connect("web-1")
