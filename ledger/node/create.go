@@ -38,7 +38,26 @@ func Create(c Config, origin, organisation, adminName, adminKey string) (*Create
 		return nil, err
 	}
 	out, err := create(c, s, origin, organisation, adminName, adminKey)
-	return out, errors.Join(err, s.Close())
+	if err = errors.Join(err, s.Close()); err != nil {
+		return nil, errors.Join(err, undo(c))
+	}
+	return out, nil
+}
+
+// undo removes what a creation that failed has made, so that the next one finds
+// an empty folder again. Other things were not in it; an admin's key stays.
+func undo(c Config) error {
+	names, err := os.ReadDir(c.Dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, n := range names {
+		if n.Name() != "lost+found" {
+			errs = append(errs, os.RemoveAll(filepath.Join(c.Dir, n.Name())))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func create(c Config, s *store.Store, origin, organisation, adminName, adminKey string) (*Created, error) {
@@ -54,6 +73,9 @@ func create(c Config, s *store.Store, origin, organisation, adminName, adminKey 
 		return nil, fmt.Errorf("the node's key: %w", err)
 	}
 	second := c.second()
+	if _, _, err := second.Read(); !errors.Is(err, store.ErrNotFound) {
+		return nil, errors.Join(fmt.Errorf("%s is the second place of another ledger and is not overwritten: choose another folder with --second-place", second.Path()), err)
+	}
 	if err := second.Create(); err != nil {
 		return nil, err
 	}
