@@ -35,7 +35,7 @@ check:
 	go mod verify
 
 demo: build
-	@sh deploy/demo/demo.sh $(BIN) $(DEMO_DIR)
+	@sh deploy/demo/demo.sh $(BIN) "$(DEMO_DIR)"
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./...
