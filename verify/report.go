@@ -142,8 +142,16 @@ func (r *Report) JSON() ([]byte, error) {
 // WriteText is the form for people.
 func (r *Report) WriteText(w io.Writer) error {
 	p := &printer{w: w}
-	p.line("ledger      %s (%s)", r.Origin, r.Organisation)
-	p.line("entries     %d, from %s to %s", r.Size, r.From, r.To)
+	if r.Origin == "" {
+		p.line("ledger      unknown: its genesis does not hold")
+	} else {
+		p.line("ledger      %s (%s)", r.Origin, r.Organisation)
+	}
+	if r.From == "" {
+		p.line("entries     %d, none of them readable", r.Size)
+	} else {
+		p.line("entries     %d, from %s to %s", r.Size, r.From, r.To)
+	}
 	p.line("root        %s", r.Root)
 	p.line("checked     every byte of %s entries, %d signed checkpoints, %d tiles, %d artifacts", r.readable(), r.Checkpoints, r.Tiles, r.Artifacts)
 	for _, name := range sortedKeys(r.Streams) {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -38,7 +39,9 @@ func (e *CorruptError) Error() string {
 	if e.File != "" {
 		fmt.Fprintf(&b, ": file %s", e.File)
 	}
-	fmt.Fprintf(&b, ": %v", e.Err)
+	// Pebble puts a second line below, which says nothing to people.
+	why, _, _ := strings.Cut(e.Err.Error(), "\n")
+	fmt.Fprintf(&b, ": %s", why)
 	return b.String()
 }
 
@@ -469,7 +472,7 @@ func (r reader) latestCheckpoint() (size uint64, chain [32]byte, note []byte, er
 func (r reader) formatVersion() (uint32, error) {
 	value, err := r.get(metaFormatKey())
 	if errors.Is(err, ErrNotFound) {
-		return 0, errors.New("the store has no format version: it was not made by `ledger init`")
+		return 0, fmt.Errorf("%s: the store has no format version: it was not made by `ledger init`, or has lost its beginning; restore it from a backup", r.s.dir)
 	}
 	if err != nil {
 		return 0, err
