@@ -36,6 +36,8 @@ type Dir struct {
 	Second    []byte
 	Chain     [32]byte
 	SecondErr error
+	// Later is what it held after the snapshot was taken.
+	Later []byte
 	// SecondPath names it in the report.
 	SecondPath string
 }
@@ -46,8 +48,13 @@ func Read(second *store.SecondPlace, artifacts *store.Artifacts, open func() (*s
 	d := &Dir{Artifacts: artifacts, SecondPath: second.Path()}
 	d.Chain, d.Second, d.SecondErr = second.Read()
 	var err error
-	d.Snapshot, err = open()
-	return d, err
+	if d.Snapshot, err = open(); err != nil {
+		return d, err
+	}
+	if _, d.Later, err = second.Read(); err != nil {
+		d.Later = nil // as when it was read before, or it goes away just now
+	}
+	return d, nil
 }
 
 // Verify checks all of the directory.
@@ -236,6 +243,10 @@ func (c *comparer) tiles(r *verify.Report) {
 func (c *comparer) chain(r *verify.Report) {
 	var chain, atSecond [32]byte
 	second, broken := false, false
+	behind := 0 // checkpoints since that of the second place; -1 before it
+	if c.d.Later != nil {
+		behind = -1
+	}
 	err := c.d.Snapshot.Rows(store.TableCheckpoints, func(key, value []byte) error {
 		row, err := store.DecodeCheckpoint(key, value)
 		if err != nil {
@@ -251,6 +262,12 @@ func (c *comparer) chain(r *verify.Report) {
 		if string(row.Note) == string(c.d.Second) {
 			second, atSecond = true, chain
 		}
+		if behind >= 0 && c.d.Later != nil {
+			behind++
+		}
+		if string(row.Note) == string(c.d.Later) {
+			behind = 0
+		}
 		return nil
 	})
 	c.unreadable(r, store.TableCheckpoints.String(), err)
@@ -265,6 +282,11 @@ func (c *comparer) chain(r *verify.Report) {
 	case !broken && atSecond != c.d.Chain:
 		r.Add(problem.New("store.second-chain", where, "the second place was written over other signed checkpoints than the store has").
 			With("is", fmt.Sprintf("%x", c.d.Chain)).With("expected", fmt.Sprintf("%x", atSecond)))
+	case behind == 1:
+		r.Note("the second place %s is one checkpoint behind: the node ended between both, or is between them now", where)
+	case behind > 1:
+		r.Add(problem.New("store.second-behind", where, "the second place is %d checkpoints behind the store: it is written after each, so an older one was put there", behind).
+			With("note", string(c.d.Later)))
 	}
 }
 
