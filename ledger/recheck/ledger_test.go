@@ -34,6 +34,7 @@ const (
 
 type original struct {
 	dir      string
+	crashed  string // its store as a crash leaves it
 	identity *checkpoint.Identity
 	node     *sign.Key
 	notes    map[uint64]string // signed checkpoints by size
@@ -96,6 +97,10 @@ func makeLedger(t *testing.T, dir string) original {
 	keep()
 	refuse(t, l, db) // counted, but not in the log yet
 	l.Verified(size)
+	o.crashed = dir + "-crashed"
+	if err := os.CopyFS(o.crashed, os.DirFS(filepath.Join(dir, "store"))); err != nil {
+		t.Fatal(err)
+	}
 	l.Close()
 	return o
 }

@@ -169,6 +169,16 @@ func (r *rows) remake(from, to uint64, change func(i uint64, e *entry.Entry) (ti
 	return tree
 }
 
+// backdate gives the entries from..to-1 another time.
+func backdate(from, to uint64, at time.Time) func(uint64, *entry.Entry) (time.Time, []byte) {
+	return func(i uint64, e *entry.Entry) (time.Time, []byte) {
+		if i >= from && i < to {
+			return at, e.Envelope
+		}
+		return e.Time, e.Envelope
+	}
+}
+
 // resign signs every checkpoint from a size on anew, with the roots as they
 // are now, and writes the second place over them.
 func (r *rows) resign(from uint64, signer note.Signer) {
@@ -290,12 +300,7 @@ func TestTamperEveryTable(t *testing.T) {
 		"entries: a key behind all":   {func(r *rows) { r.set(append(key(entries, counts), 0), []byte("x")) }, "store.row-foreign", -1, "65"},
 		"entries: back-dated and relinked": {func(r *rows) { // without the node's key
 			earlier := r.entry(97).Time
-			r.remake(98, size, func(i uint64, e *entry.Entry) (time.Time, []byte) {
-				if i < 103 {
-					return earlier, e.Envelope
-				}
-				return e.Time, e.Envelope
-			})
+			r.remake(98, size, backdate(98, 103, earlier))
 		}, "log.root", 102, "checkpoint 103"},
 		"entries: a payload changed and relinked": {func(r *rows) {
 			r.remake(100, size, func(i uint64, e *entry.Entry) (time.Time, []byte) {
@@ -349,7 +354,7 @@ func TestTamperEveryTable(t *testing.T) {
 		"checkpoints: a byte of the signature": {func(r *rows) {
 			k := key(checkpoints, 103)
 			v := r.get(k)
-			r.flip(k, len(v)-20)
+			r.set(k, other(v, len(v)-20))
 		}, "checkpoint.signature", -1, "checkpoint 103"},
 		"checkpoints: the root": {func(r *rows) {
 			k := key(checkpoints, 103)
