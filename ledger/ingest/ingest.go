@@ -100,12 +100,9 @@ func (in *Ingest) Run(ctx context.Context) error {
 func (in *Ingest) fetch(ctx context.Context, checked chan<- *work) error {
 	for ctx.Err() == nil {
 		messages, err := in.Bus.Fetch(ctx, batchMessages, fetchWait)
-		if err != nil {
-			if ctx.Err() == nil {
-				in.Logger.Error("fetch submissions", "err", err)
-				sleep(ctx, retryAfter)
-			}
-			continue
+		if err != nil && ctx.Err() == nil {
+			in.Logger.Error("fetch submissions", "err", err)
+			sleep(ctx, retryAfter)
 		}
 		if len(messages) == 0 {
 			in.logRejections()
