@@ -140,6 +140,9 @@ func (s *State) begin(ev *event.Event) error {
 	if s.node, err = s.newKey(g.Node.PublicKey, "predicate.data.node.publicKey"); err != nil {
 		return err
 	}
+	if s.node.Ed25519() == nil {
+		return problem.New("trust.vkey", "predicate.data.node.publicKey", "the node's key is not Ed25519, which signs notes")
+	}
 	if want := checkpoint.VKey(g.Origin, s.node.Ed25519()); g.Node.VKey != want {
 		return problem.New("trust.vkey", "predicate.data.node.vkey", "the verifier key is not that of node.publicKey under the origin").
 			With("is", g.Node.VKey).With("expected", want)
@@ -278,23 +281,30 @@ func (s *State) enrol(index uint64, data *Enrolled) error {
 	return nil
 }
 
-// validity reads the two ends, whose form the schema has checked.
+// validity reads the two ends, the zero time where one is absent. (The
+// schema lets a leap second pass, which is no time here.)
 func validity(data *Enrolled) (from, until time.Time, err error) {
-	if data.ValidFrom != "" {
-		if from, err = syntax.Micros(data.ValidFrom); err != nil {
-			return from, until, fmt.Errorf("validFrom: %w", err)
-		}
+	if from, err = validEnd("validFrom", data.ValidFrom); err != nil {
+		return from, until, err
 	}
-	if data.ValidUntil == "" {
-		return from, until, nil
+	if until, err = validEnd("validUntil", data.ValidUntil); err != nil {
+		return from, until, err
 	}
-	if until, err = syntax.Micros(data.ValidUntil); err != nil {
-		return from, until, fmt.Errorf("validUntil: %w", err)
-	}
-	if !from.Before(until) {
+	if data.ValidUntil != "" && !from.Before(until) {
 		return from, until, problem.New("trust.validity", "predicate.data.validUntil", "the key would never be valid: from %q until %q", data.ValidFrom, data.ValidUntil)
 	}
 	return from, until, nil
+}
+
+func validEnd(name, s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	t, err := syntax.Micros(s)
+	if err != nil {
+		return t, problem.New("trust.validity", "predicate.data."+name, "%v", err)
+	}
+	return t, nil
 }
 
 func (s *State) checkLedger(ev *event.Event) error {
