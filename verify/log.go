@@ -24,7 +24,9 @@ type logVerifier struct {
 
 	size        uint64 // entries seen, readable or not
 	gap         bool   // the entry before could not be read
+	lost        uint64 // entries of which nobody knows the stream
 	chain       *entry.Chain
+	seen        map[string]uint64 // entries of each stream
 	state       *trust.State
 	shared      *atomic.Pointer[trust.State]
 	numbers     numbers
@@ -44,7 +46,7 @@ type knownRoot struct {
 func newLogVerifier(src Source, o Options) *logVerifier {
 	return &logVerifier{
 		src: src, o: o, report: &Report{},
-		chain: entry.NewChain(), shared: &atomic.Pointer[trust.State]{},
+		chain: entry.NewChain(), seen: map[string]uint64{}, shared: &atomic.Pointer[trust.State]{},
 		numbers: numbers{}, roots: newRoots(),
 		checkpoints: readCheckpoints(src), known: map[uint64][]knownRoot{}, admins: map[string]string{},
 	}
@@ -90,6 +92,8 @@ func (v *logVerifier) missing(from, to uint64) error {
 		// Two that are missing lose the tree. From there on the rest needs no
 		// walk, which a forged index could make endless.
 		if i == from+2 {
+			v.lost += to - 1 - i
+			v.report.Unreadable += to - 1 - i
 			i = to - 1
 		}
 		if err := v.link(&read{index: i}); err != nil {
@@ -117,6 +121,7 @@ func (v *logVerifier) link(r *read) error {
 		}
 		v.roots.hold(r.index, r.rawLeaf())
 		v.gap = true
+		v.lost++
 		if r.raw == nil {
 			v.report.Unreadable++
 		}
@@ -127,22 +132,33 @@ func (v *logVerifier) link(r *read) error {
 	}
 	leaf := r.entry.Leaf()
 	v.roots.hold(r.index, &leaf)
-	err := v.follows(r)
-	if err == nil {
-		return nil
+	if err := v.follows(r); err != nil {
+		p := problem.Of(problem.At(r.index, err))
+		if !v.echoes(p, r.entry) && !v.roots.defers(p, r.entry) {
+			v.report.Add(p)
+		}
+		v.chain.Skip(r.entry)
 	}
-	p := problem.Of(problem.At(r.index, err))
-	if !v.roots.defers(p, r.entry) {
-		v.report.Add(p)
-	}
-	v.chain.Skip(r.entry)
+	v.seen[r.entry.Stream]++
 	return nil
+}
+
+// echoes tells whether a stream's number is wrong only by what was named
+// before: it is right by the entries that were there, but one of them had a
+// wrong header or could not be read.
+func (v *logVerifier) echoes(p *problem.Problem, e *entry.Entry) bool {
+	seen := v.seen[e.Stream]
+	return p.Code == "entry.stream-number" && seen <= e.Number && e.Number <= seen+v.lost
 }
 
 // follows checks the entry against the chain. Behind an entry that could not
 // be read only the index is known.
 func (v *logVerifier) follows(r *read) error {
 	if !v.gap {
+		if r.entry.Index == r.index && v.chain.Size() != r.index {
+			// Right by its place: only the entry before had a wrong index.
+			v.chain = entry.Restore(r.index, v.chain.Last(), v.chain.Time(), v.chain.Streams())
+		}
 		return v.chain.Add(r.entry)
 	}
 	v.gap = false
@@ -197,7 +213,7 @@ func (v *logVerifier) checkTile(t checkpoint.FullTile) error {
 // judge checks authority, identity and the collector's own count.
 func (v *logVerifier) judge(r *read) error {
 	ev := r.event
-	if r.entry.Stream == "trust" {
+	if r.index == 0 || r.entry.Stream == "trust" { // whatever entry 0 is, it must be the genesis
 		if err := v.trust(r); err != nil {
 			return err
 		}
@@ -268,8 +284,7 @@ func (v *logVerifier) checkIdentity(r *read, s *trust.State) error {
 // begin reads what needs the genesis: names, and the known checkpoints.
 func (v *logVerifier) begin() error {
 	if v.state == nil {
-		v.notChecked("authority, checkpoints: the genesis does not hold")
-		return nil
+		return nil // finish says so
 	}
 	g := v.state.Genesis()
 	v.report.Origin, v.report.Organisation = g.Origin, g.Organisation
@@ -306,7 +321,7 @@ func (v *logVerifier) open(note []byte) (*checkpoint.Signed, error) {
 
 func (v *logVerifier) authority(r *read) error {
 	if v.state == nil {
-		return nil // said once, in begin
+		return nil // finish says so
 	}
 	if !r.signed {
 		if err := v.state.CheckSignature(r.event); err != nil {
@@ -421,10 +436,10 @@ func (v *logVerifier) finish() error {
 		v.report.Add(p)
 	}
 	v.report.Size, v.report.Root = v.size, v.roots.root().String()
-	if v.state != nil {
-		if err := v.heads(); err != nil {
-			return err
-		}
+	if v.state == nil {
+		v.notChecked("authority, checkpoints: the genesis does not hold")
+	} else if err := v.heads(); err != nil {
+		return err
 	}
 	v.numbers.close(v.o.Now, v.report)
 	if err := v.checkpoints.failure; err != nil {

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"cmp"
+	"encoding/json/jsontext"
 	"encoding/json/v2"
 	"fmt"
 	"io"
@@ -136,7 +137,7 @@ func (r *Report) count(index uint64, ev *event.Event, stream string, t time.Time
 
 // JSON is the machine form, with sorted members.
 func (r *Report) JSON() ([]byte, error) {
-	return json.Marshal(r, json.Deterministic(true), json.FormatNilSliceAsNull(false))
+	return json.Marshal(r, json.Deterministic(true), json.FormatNilSliceAsNull(false), jsontext.AllowInvalidUTF8(true))
 }
 
 // WriteText is the form for people.

@@ -25,7 +25,8 @@ type roots struct {
 	forked          bool
 	held            *held // the newest entry, until its successor is seen
 	suspects        []*suspect
-	lastGood        uint64 // the newest size at which a signed root fitted
+	named           map[tlog.Hash]bool // what entries that were changed had as hash
+	lastGood        uint64             // the newest size at which a signed root fitted
 	isWrong, isLost bool
 }
 
@@ -42,7 +43,7 @@ type suspect struct {
 	followers     []*problem.Problem // links of the stream to the same entry
 }
 
-func newRoots() roots { return roots{claimed: &checkpoint.Tree{}} }
+func newRoots() roots { return roots{claimed: &checkpoint.Tree{}, named: map[tlog.Hash]bool{}} }
 
 func (r *roots) hold(index uint64, leaf *tlog.Hash) { r.held = &held{index, leaf} }
 
@@ -84,8 +85,11 @@ func (r *roots) fork() {
 }
 
 // defers keeps a chain problem back while it may be only the echo of a changed
-// entry before it: judge decides.
+// entry before it: judge decides, or has decided.
 func (r *roots) defers(p *problem.Problem, e *entry.Entry) bool {
+	if p.Code == "entry.previous" && r.named[e.Previous] || p.Code == "entry.stream-previous" && r.named[e.StreamPrevious] {
+		return true
+	}
 	for _, s := range r.suspects {
 		switch {
 		case p.Code == "entry.previous" && s.index+1 == e.Index && s.link == nil:
@@ -113,6 +117,7 @@ func (r *roots) judge(signed tlog.Hash) (v rootVerdict) {
 		v.fits = true
 		for _, s := range r.suspects {
 			v.problems = append(v.problems, s.changed())
+			r.named[s.claimed] = true
 		}
 	case r.forked && signed == r.actual.Root():
 		v.fits = true

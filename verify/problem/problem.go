@@ -13,6 +13,7 @@
 package problem
 
 import (
+	"encoding/json/jsontext"
 	"encoding/json/v2"
 	"errors"
 	"fmt"
@@ -80,7 +81,9 @@ func (p *Problem) MarshalJSON() ([]byte, error) {
 	if p.Index != NoIndex {
 		out.Index = &p.Index
 	}
-	return json.Marshal(out, json.Deterministic(true))
+	// What proves a problem may be foreign bytes; those that are no UTF-8 become
+	// the replacement character.
+	return json.Marshal(out, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote: without Index there is none.
