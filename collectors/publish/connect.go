@@ -78,7 +78,10 @@ func (p *Publisher) connect() (*nats.Conn, error) {
 		}),
 		nats.ReconnectErrHandler(down("connecting to")),
 		nats.DisconnectErrHandler(down("the connection was lost to")),
-		nats.ReconnectHandler(func(*nats.Conn) { p.Wake() }),
+		nats.ReconnectHandler(func(*nats.Conn) {
+			p.reconnected.Store(true)
+			p.Wake()
+		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { p.fault("nats: %v", err) }),
 	)
 	if err != nil {

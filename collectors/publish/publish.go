@@ -31,6 +31,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -70,7 +71,9 @@ const (
 	windowBytes  = 16 << 20 // of bodies waiting for their receipts
 	maxBackoff   = 30 * time.Second
 	refreshEvery = time.Minute
-	asksARound   = 64
+	asksARound   = 256
+	// soon is when to ask for what an outage may have swallowed.
+	soon = 250 * time.Millisecond
 )
 
 // ErrAhead says that the node has higher numbers of our key than the spool.
@@ -81,7 +84,9 @@ type Publisher struct {
 	config   Config
 	verifier note.Verifier
 	wake     chan struct{}
-	fresh    chan struct{} // closed at the first refresh that came to an end
+	// reconnected is set from outside that goroutine.
+	reconnected atomic.Bool
+	fresh       chan struct{} // closed at the first refresh that came to an end
 
 	// Owned by the goroutine in run.
 	nc      *nats.Conn
@@ -102,6 +107,12 @@ type flight struct {
 	size  int
 	due   time.Time // when to ask for it
 	wait  time.Duration
+	taken jetstream.PubAckFuture // the broker's answer, nil once it was looked at
+}
+
+// hurry asks soon, whatever was waited for before.
+func (f *flight) hurry(patience time.Duration) {
+	f.due, f.wait = time.Now().Add(min(soon, patience)), patience/2
 }
 
 // Status is what a person wants to know of the publishing.
@@ -198,6 +209,9 @@ func (p *Publisher) run(ctx context.Context, done func() bool) (err error) {
 		jetstream.WithPublishAsyncMaxPending(4*p.config.Window),
 		jetstream.WithPublishAsyncTimeout(maxBackoff),
 		jetstream.WithPublishAsyncErrHandler(func(_ jetstream.JetStream, m *nats.Msg, err error) {
+			if errors.Is(err, nats.ErrDisconnected) {
+				return // that is told once for the connection, not for each event
+			}
 			p.fault("the broker did not take %s: %v", m.Header.Get(jetstream.MsgIDHeader), err)
 		})); err != nil {
 		return err
@@ -311,7 +325,7 @@ func (p *Publisher) fill() error {
 		for _, item := range items {
 			if p.flights[item.ID] == nil {
 				f := &flight{order: item.Order, wait: p.config.Patience}
-				if f.size, err = p.send(item); err != nil {
+				if err = p.send(item, f); err != nil {
 					p.fault("publishing %s: %v", item.ID, err)
 					return nil // again with the next round
 				}
@@ -325,13 +339,40 @@ func (p *Publisher) fill() error {
 	return nil
 }
 
-func (p *Publisher) send(item *spool.Item) (size int, err error) {
+func (p *Publisher) send(item *spool.Item, f *flight) (err error) {
 	s := submission.Submission{Envelope: item.Envelope, Artifacts: item.Artifacts, Checkpoint: item.Checkpoint}
 	m := nats.NewMsg(submission.Subject(p.config.Name, item.Type))
 	m.Header.Set(jetstream.MsgIDHeader, item.ID)
 	m.Data = s.Body()
-	_, err = p.js.PublishMsgAsync(m)
-	return len(m.Data), err
+	f.size = len(m.Data)
+	f.taken, err = p.js.PublishMsgAsync(m)
+	return err
+}
+
+// outage hurries what may have been lost on its way, or whose notice may have:
+// all of it after the connection came back, else what the broker did not take,
+// and what it has already. That is what an earlier process of ours sent.
+// TestDuplicateIsAskedFor, TestKillNode.
+func (p *Publisher) outage() {
+	back := p.reconnected.Swap(false)
+	for _, f := range p.flights {
+		if f.taken != nil {
+			select {
+			case ack := <-f.taken.Ok():
+				f.taken = nil
+				if ack.Duplicate {
+					f.hurry(p.config.Patience)
+				}
+			case <-f.taken.Err():
+				f.taken = nil
+				f.hurry(p.config.Patience)
+			default:
+			}
+		}
+		if back {
+			f.hurry(p.config.Patience)
+		}
+	}
 }
 
 func (p *Publisher) land(id string) {
@@ -455,6 +496,7 @@ func (p *Publisher) overdue(ctx context.Context) error {
 	if !p.nc.IsConnected() {
 		return nil
 	}
+	p.outage()
 	var notices []*submission.Notice
 	for _, id := range p.due(time.Now()) {
 		f := p.flights[id]
@@ -466,6 +508,8 @@ func (p *Publisher) overdue(ctx context.Context) error {
 			if err := p.again(id); err != nil {
 				return err
 			}
+		case ctx.Err() != nil:
+			return ctx.Err()
 		case err != nil:
 			// The node does not answer: the others need not be asked now.
 			p.fault("%v", err)
@@ -504,8 +548,9 @@ func (p *Publisher) again(id string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := p.send(item); err != nil {
+	if err := p.send(item, p.flights[id]); err != nil {
 		p.fault("publishing %s: %v", id, err)
 	}
+	p.flights[id].taken = nil // that the broker has it by now tells nothing new
 	return nil
 }

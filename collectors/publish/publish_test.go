@@ -281,6 +281,22 @@ func TestLostNotices(t *testing.T) {
 	}
 }
 
+// TestDuplicateIsAskedFor: what an earlier process sent, and died before it was
+// told, is not waited for with all patience.
+func TestDuplicateIsAskedFor(t *testing.T) {
+	n, seed := startNode(t)
+	n.set(func() { n.silent = true })
+	s := newStation(t, n, seed)
+	s.Patience = time.Minute
+	s.add(20)
+	if err := drain(t, s.publisher(), time.Second); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	if err := drain(t, s.publisher(), 20*time.Second); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestNotDelivered: the broker's ack releases nothing where the node has not
 // logged the event.
 func TestNotDelivered(t *testing.T) {
