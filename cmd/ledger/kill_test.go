@@ -43,17 +43,9 @@ func TestKillNode(t *testing.T) {
 	for _, upTo := range r.portions() {
 		r.observe(upTo)
 		r.collect()
-		// Either after a random time, or once a random part of what is on its
-		// way has been committed: between two batches of one burst.
-		committed := r.size()
-		target := committed + r.rnd.Uint64N(uint64(upTo)+2-committed+1)
-		for end := time.Now().Add(time.Duration(r.rnd.IntN(200)) * time.Millisecond); time.Now().Before(end) && r.size() < target; {
-			time.Sleep(time.Millisecond)
-		}
+		r.moment()
 		r.node.kill()
-		if r.committed() < uint64(upTo)+2 {
-			inFlight++
-		}
+		inFlight += r.hit(r.committed())
 		r.startNode()
 	}
 	r.finish(inFlight)
@@ -67,11 +59,9 @@ func TestKillCollector(t *testing.T) {
 	for _, upTo := range r.portions() {
 		r.observe(upTo)
 		r.startCollector()
-		time.Sleep(time.Duration(r.rnd.IntN(300)) * time.Millisecond)
+		r.moment()
 		r.collector.kill()
-		if r.size() < uint64(upTo)+2 {
-			inFlight++
-		}
+		inFlight += r.hit(r.size())
 	}
 	r.startCollector()
 	r.finish(inFlight)
@@ -253,7 +243,7 @@ func (r *rig) startCollector() {
 // await polls until ok, while both processes live.
 func (r *rig) await(what string, ok func() bool) {
 	r.Helper()
-	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
 		r.node.alive()
 		if r.collector != nil && r.collector.cmd.ProcessState == nil {
 			r.collector.alive()
@@ -306,6 +296,31 @@ func (r *rig) collect() {
 	if _, err := r.agent().Once(r.Context(), patchType, time.Millisecond); err != nil {
 		r.Fatal(err)
 	}
+}
+
+// moment waits for a random one: some time after something began, or, three
+// times in four, when a random part of what is on its way has been committed,
+// so between two batches of one burst. All of these lie in the middle of
+// something: start, connect, read, number, publish, commit, release.
+func (r *rig) moment() {
+	r.Helper()
+	if r.rnd.IntN(4) == 0 {
+		time.Sleep(time.Duration(r.rnd.IntN(200)) * time.Millisecond)
+		return
+	}
+	before := r.size()
+	target := before + r.rnd.Uint64N(uint64(r.observed)+2-before+1)
+	r.await("progress", func() bool { return r.size() >= target })
+	time.Sleep(time.Duration(r.rnd.IntN(10_000)) * time.Microsecond)
+}
+
+// hit says where a kill came: 1 where it had something to lose.
+func (r *rig) hit(entries uint64) int {
+	r.Logf("killed with %d of %d events in the log", entries-2, r.observed)
+	if entries-2 < uint64(r.observed) {
+		return 1
+	}
+	return 0
 }
 
 // finish lets everything settle and looks at the outcome from all sides.
