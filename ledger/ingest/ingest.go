@@ -61,7 +61,13 @@ type Ingest struct {
 type work struct {
 	messages   []bus.Message
 	candidates []*ledger.Candidate
-	senders    []string // by message, "" where the subject says nothing
+	origins    []origin // by message
+}
+
+// origin is what is known of where a message comes from, however bad it is.
+type origin struct {
+	sender  string // "" where the subject says nothing
+	payload string // hex SHA-256 of the payload, "" where none can be read
 }
 
 // Stalled says why nothing is taken just now, or "".
@@ -118,13 +124,13 @@ func (in *Ingest) fetch(ctx context.Context, checked chan<- *work) error {
 
 // check does, beside each other, all that needs no order.
 func (in *Ingest) check(messages []bus.Message) *work {
-	w := &work{messages: messages, candidates: make([]*ledger.Candidate, len(messages)), senders: make([]string, len(messages))}
+	w := &work{messages: messages, candidates: make([]*ledger.Candidate, len(messages)), origins: make([]origin, len(messages))}
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(messages)); i = next.Add(1) - 1 {
-				w.candidates[i], w.senders[i] = in.candidate(&messages[i])
+				w.candidates[i] = in.candidate(&messages[i], &w.origins[i])
 			}
 		})
 	}
@@ -132,17 +138,34 @@ func (in *Ingest) check(messages []bus.Message) *work {
 	return w
 }
 
-func (in *Ingest) candidate(m *bus.Message) (c *ledger.Candidate, sender string) {
-	c = &ledger.Candidate{}
+func (in *Ingest) candidate(m *bus.Message, o *origin) *ledger.Candidate {
+	c := &ledger.Candidate{}
 	sender, typ, err := submission.ParseSubject(m.Subject)
-	if err == nil {
+	if o.sender = sender; err == nil {
 		err = in.read(c, m, sender, typ)
 	}
 	c.Err = err
-	c.Quarantine = func(p *problem.Problem, signed bool) store.Quarantined {
-		return quarantined(m, sender, c.Event, p, signed)
+	if c.Event != nil {
+		o.payload = fmt.Sprintf("%x", c.Event.Envelope.PayloadSHA256())
 	}
-	return c, sender
+	if err != nil && !c.Signed {
+		o.payload, c.Signed = in.unread(m.Body, sender)
+	}
+	c.Quarantine = func(p *problem.Problem, signed bool) store.Quarantined {
+		return quarantined(m, o, c.Event, p, signed)
+	}
+	return c
+}
+
+// unread says of a submission that is refused unread which payload it has, and
+// whether its collector signed that. From a refusal without both a collector
+// could not tell that it is about the very event on its spool.
+func (in *Ingest) unread(body []byte, sender string) (payload string, signed bool) {
+	envelope, err := event.ParseEnvelope(submission.Envelope(body))
+	if err != nil {
+		return "", false
+	}
+	return fmt.Sprintf("%x", envelope.PayloadSHA256()), in.Ledger.State().Signed(envelope, sender)
 }
 
 // read fills the candidate; the signature is verified as soon as the event
@@ -172,16 +195,16 @@ func (in *Ingest) read(c *ledger.Candidate, m *bus.Message, sender, typ string) 
 	return nil
 }
 
-func quarantined(m *bus.Message, sender string, ev *event.Event, p *problem.Problem, signed bool) store.Quarantined {
+func quarantined(m *bus.Message, o *origin, ev *event.Event, p *problem.Problem, signed bool) store.Quarantined {
 	q := store.Quarantined{
-		Collector: sender, Time: syntax.FormatMicros(time.Now()), Subject: m.Subject, ID: m.ID,
+		Collector: o.sender, Payload: o.payload, Time: syntax.FormatMicros(time.Now()), Subject: m.Subject, ID: m.ID,
 		Code: p.Code, Where: p.Where, Text: p.Text, Signed: signed, Body: m.Body,
 	}
-	if sender == "" {
+	if o.sender == "" {
 		q.Collector = "unknown"
 	}
 	if ev != nil {
-		q.ID, q.Payload = ev.ID, fmt.Sprintf("%x", ev.Envelope.PayloadSHA256())
+		q.ID = ev.ID
 	}
 	return q
 }
@@ -244,11 +267,11 @@ func (in *Ingest) answer(w *work, outcomes []ledger.Outcome) {
 	proofs := in.Ledger.Prove()
 	defer proofs.Close()
 	for i, o := range outcomes {
-		sender := w.senders[i]
+		sender := w.origins[i].sender
 		if sender == "" {
 			continue
 		}
-		n, err := notice(proofs, w.candidates[i], w.messages[i].ID, o)
+		n, err := notice(proofs, w.candidates[i], w.messages[i].ID, w.origins[i].payload, o)
 		if err == nil {
 			err = in.Bus.Notify(sender, n.JSON())
 		}
@@ -261,7 +284,7 @@ func (in *Ingest) answer(w *work, outcomes []ledger.Outcome) {
 	}
 }
 
-func notice(proofs *ledger.Proofs, c *ledger.Candidate, id string, o ledger.Outcome) (*submission.Notice, error) {
+func notice(proofs *ledger.Proofs, c *ledger.Candidate, id, payload string, o ledger.Outcome) (*submission.Notice, error) {
 	n := &submission.Notice{ID: id}
 	if c.Event != nil {
 		n.ID = c.Event.ID
@@ -272,10 +295,7 @@ func notice(proofs *ledger.Proofs, c *ledger.Candidate, id string, o ledger.Outc
 		return n, err
 	}
 	p := problem.Of(o.Err)
-	n.Refusal = &submission.Refusal{Code: p.Code, Where: p.Where, Text: p.Text, Signed: o.Signed, Time: syntax.FormatMicros(time.Now())}
-	if c.Event != nil {
-		n.Refusal.Payload = fmt.Sprintf("%x", c.Event.Envelope.PayloadSHA256())
-	}
+	n.Refusal = &submission.Refusal{Code: p.Code, Where: p.Where, Text: p.Text, Payload: payload, Signed: o.Signed, Time: syntax.FormatMicros(time.Now())}
 	return n, nil
 }
 

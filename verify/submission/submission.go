@@ -125,6 +125,16 @@ func Parse(raw []byte) (*Submission, error) {
 	return s, nil
 }
 
+// Envelope returns the envelope's bytes of a body that Parse refuses, to tell
+// which event was refused; nil where the body is no JSON or has none.
+func Envelope(raw []byte) []byte {
+	var in body
+	if len(raw) > MaxBody || decode(raw, &in) != nil {
+		return nil
+	}
+	return in.Envelope
+}
+
 func readArtifact(where string, in artifact) (out Artifact, err error) {
 	if in.Name == "" || in.MediaType == "" {
 		return out, problem.New("submission.artifact", where, "the artifact has no name or no media type")

@@ -352,6 +352,16 @@ func (s *State) CheckSignature(ev *event.Event) error {
 	return ev.Envelope.VerifySignature(0, e.Key)
 }
 
+// Signed tells whether an envelope has one signature, and that of a key that was
+// enrolled under this name: all that is known of an event that cannot be read.
+func (s *State) Signed(envelope *event.Envelope, name string) bool {
+	if len(envelope.Signatures) != 1 {
+		return false
+	}
+	i, ok := s.byKey[envelope.Signatures[0].KeyID]
+	return ok && s.enrolments[i].Name == name && envelope.VerifySignature(0, s.enrolments[i].Key) == nil
+}
+
 func (s *State) enrolment(ev *event.Event) (*Enrolment, error) {
 	keyID := ev.Envelope.Signatures[0].KeyID
 	i, ok := s.byKey[keyID]
