@@ -31,9 +31,10 @@ type running struct {
 	admin    *sign.Key
 }
 
-func start(t *testing.T) *running {
+func start(t *testing.T) *running { return startIn(t, t.TempDir()) }
+
+func startIn(t *testing.T, home string) *running {
 	t.Helper()
-	home := t.TempDir()
 	r := &running{t: t, config: node.Config{Dir: filepath.Join(home, "data"), NATS: "127.0.0.1:0", HTTP: "127.0.0.1:0", MinFree: 1}}
 	made, err := node.Create(r.config, ledgertest.Origin, "Example", "admin-1", filepath.Join(home, "admin.pem"))
 	if err != nil {
