@@ -54,10 +54,12 @@ type Ledger struct {
 	c      Config
 	signer note.Signer
 
-	mu     sync.Mutex // held while appending
-	chain  *entry.Chain
-	clock  clockGuard
-	failed error
+	mu    sync.Mutex // held while appending
+	chain *entry.Chain
+	clock clockGuard
+
+	failed chan struct{} // closed once err is set
+	err    error
 
 	rejected time.Time // when the last ledger.rejections was logged
 
@@ -80,7 +82,7 @@ var ErrCrashStop = errors.New("the outcome of a commit is unknown, the node must
 // Create writes the genesis into an empty store. admins sign it beside the
 // node's own key; the first ledger command that follows opens it.
 func Create(c Config, genesis trust.Genesis, admins []*sign.Key) (*Ledger, error) {
-	l := &Ledger{c: c, chain: entry.NewChain()}
+	l := &Ledger{c: c, chain: entry.NewChain(), failed: make(chan struct{})}
 	if err := l.init(genesis.Origin); err != nil {
 		return nil, err
 	}
@@ -145,6 +147,27 @@ func Sign(payload []byte, keys ...*sign.Key) ([]byte, error) {
 		sigs = append(sigs, event.Signature{KeyID: k.Public().ID(), Sig: sig})
 	}
 	return event.Wrap(payload, sigs), nil
+}
+
+// Failed is closed when the outcome of a commit is unknown, whoever asked for
+// it: the process must end.
+func (l *Ledger) Failed() <-chan struct{} { return l.failed }
+
+// Err is the ErrCrashStop behind Failed, nil before.
+func (l *Ledger) Err() error {
+	select {
+	case <-l.failed:
+		return l.err
+	default:
+		return nil
+	}
+}
+
+// fail is called once, under mu: nothing is appended after it.
+func (l *Ledger) fail(err error) error {
+	l.err = err
+	close(l.failed)
+	return err
 }
 
 // State is who may sign what, as of the newest committed entry.

@@ -32,7 +32,7 @@ func Open(c Config) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Ledger{c: c}
+	l := &Ledger{c: c, failed: make(chan struct{})}
 	if err := l.init(state.Origin()); err != nil {
 		return nil, err
 	}
