@@ -28,10 +28,13 @@ func TestClaimsHaveTests(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range regexp.MustCompile("`(Test[A-Z][A-Za-z0-9]*)(?:/[a-z-]+)?`").FindAllSubmatch(text, -1) {
+		for _, m := range regexp.MustCompile("`(Test[A-Z][A-Za-z0-9]*)(?:/([a-z-]+))?`").FindAllSubmatch(text, -1) {
 			named++
 			if !strings.Contains(sources.String(), "func "+string(m[1])+"(") {
 				t.Errorf("%s names %s, which does not exist", file, m[1])
+			}
+			if _, err := os.Stat("testdata/" + string(m[2]) + ".txt"); len(m[2]) > 0 && err != nil {
+				t.Errorf("%s names a script that does not exist: %v", file, err)
 			}
 		}
 	}
