@@ -157,7 +157,7 @@ func writeTemporary(fsys vfs.FS, path string, data []byte) error {
 
 // readFile reads a file of at most limit bytes.
 func readFile(fsys vfs.FS, path string, limit int64) ([]byte, error) {
-	f, err := fsys.Open(path)
+	f, err := openRegular(fsys, path)
 	if err != nil {
 		return nil, err
 	}
@@ -169,4 +169,48 @@ func readFile(fsys vfs.FS, path string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s is over %d bytes long", path, limit)
 	}
 	return data, nil
+}
+
+// openRegular opens a plain file. A pipe or a device in its place would block
+// for ever or never end; a link leads out of the folder that is verified.
+func openRegular(fsys vfs.FS, path string) (vfs.File, error) {
+	if err := checkRegular(fsys, path); err != nil {
+		return nil, err
+	}
+	return fsys.Open(path)
+}
+
+func checkRegular(fsys vfs.FS, path string) error {
+	var mode fs.FileMode
+	if fsys == vfs.Default {
+		info, err := os.Lstat(path)
+		if err != nil {
+			return err
+		}
+		mode = info.Mode()
+	} else {
+		info, err := fsys.Stat(path)
+		if err != nil {
+			return err
+		}
+		mode = info.Mode()
+	}
+	if !mode.IsRegular() {
+		return fmt.Errorf("%s is no plain file (%s)", path, mode.Type())
+	}
+	return nil
+}
+
+// checkPlain refuses a folder of Pebble's in which something is no plain file.
+func checkPlain(fsys vfs.FS, folder string) error {
+	names, err := fsys.List(folder)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := checkRegular(fsys, fsys.PathJoin(folder, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
