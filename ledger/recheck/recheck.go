@@ -318,7 +318,9 @@ func (c *comparer) quarantine(r *verify.Report) {
 		return err
 	})
 	for collector := range kept {
-		counted[collector] = counted[collector] // one without a state counts none
+		if _, ok := counted[collector]; !ok {
+			counted[collector] = store.QuarantineState{}
+		}
 	}
 	for _, collector := range slices.Sorted(maps.Keys(counted)) {
 		if is, want := kept[collector], counted[collector]; is != want {
