@@ -15,7 +15,7 @@
 // The spool is one bbolt file, held by one process at a time:
 //
 //	meta      "format" -> "1"; "checkpoint" -> the newest verified note;
-//	          "conflict" -> a note of the node's that contradicts it
+//	          "conflict" -> a note of the node's that is not of its history
 //	numbers   "<keyid> <type>" -> the last number taken and its payload's hash
 //	pending   order, 8 bytes big endian -> item, JSON
 //	refused   order -> item with its refusal, JSON
@@ -578,8 +578,8 @@ func (s *Spool) Retry() (int, error) {
 // Checkpoint returns the newest verified note, or nil.
 func (s *Spool) Checkpoint() ([]byte, error) { return s.meta(checkpointKey) }
 
-// Conflict returns a note, signed by the node, that contradicts the newest
-// verified one, or nil. The two together prove that the node rewrote its log.
+// Conflict returns a note, signed by the node, that the node could not prove to
+// be of the same history as the newest verified one, or nil.
 func (s *Spool) Conflict() ([]byte, error) { return s.meta(conflictKey) }
 
 // SetConflict keeps the first such note.
