@@ -66,10 +66,10 @@ func (c *Client) call(method, path string, body []byte, out any) error {
 		return json.Unmarshal(raw, out)
 	}
 	var f failure
-	if err := json.Unmarshal(raw, &f); err != nil {
-		return fmt.Errorf("ask the node: %s: %.200s", resp.Status, raw)
+	if err := json.Unmarshal(raw, &f); err != nil || f.Error == "" {
+		return fmt.Errorf("ask the node: %s: %.200q", resp.Status, raw)
 	}
-	if f.Problem != nil {
+	if f.Problem != nil && f.Problem.Code != "" {
 		return f.Problem
 	}
 	return errors.New(f.Error)

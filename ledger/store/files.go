@@ -57,13 +57,13 @@ func checkVersion(dir string, folder, tables uint32) error {
 func noLedger(fsys vfs.FS, dir string) error {
 	names, err := fsys.List(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s does not exist: %w; make one with `ledger init`", dir, ErrNoLedger)
+		return fmt.Errorf("%s does not exist: %w", dir, ErrNoLedger)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w: %w", dir, ErrNoLedger, err)
 	}
 	if len(foreign(names)) == 0 {
-		return fmt.Errorf("%s is empty: %w; make one with `ledger init`", dir, ErrNoLedger)
+		return fmt.Errorf("%s is empty: %w", dir, ErrNoLedger)
 	}
 	return fmt.Errorf("%s: %w: the folder has other files and no file FORMAT; point --dir at a ledger's folder", dir, ErrNoLedger)
 }
@@ -79,7 +79,7 @@ func checkEmpty(fsys vfs.FS, dir string) error {
 	}
 	for _, name := range names {
 		if name == formatFile {
-			return fmt.Errorf("%s: a ledger is there already", dir)
+			return fmt.Errorf("%s: %w", dir, ErrExists)
 		}
 	}
 	if rest := foreign(names); len(rest) > 0 {
