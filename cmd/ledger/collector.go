@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json/v2"
 	"errors"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
