@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json/v2"
 	"errors"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
