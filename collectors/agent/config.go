@@ -71,6 +71,9 @@ func (c *Config) check() error {
 	if err := syntax.Collector(c.Name); err != nil {
 		return fmt.Errorf("name: %w", err)
 	}
+	if c.Name == "node" {
+		return fmt.Errorf("name: the name node is the ledger node's own (trust.name-reserved)")
+	}
 	if err := checkNode(c.Node); err != nil {
 		return fmt.Errorf("node: %w", err)
 	}
@@ -117,10 +120,7 @@ func (c *Config) Zone() (*time.Location, error) {
 
 func checkNode(node string) error {
 	u, err := url.Parse(node)
-	if err != nil {
-		return err
-	}
-	if u.Scheme != "nats" && u.Scheme != "tls" || u.Host == "" || u.User != nil || u.Path != "" {
+	if err != nil || u.Scheme != "nats" && u.Scheme != "tls" || u.Hostname() == "" || u.User != nil || u.Path != "" {
 		return fmt.Errorf("%.120q is not an address such as nats://127.0.0.1:4222", node)
 	}
 	return nil

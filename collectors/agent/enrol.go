@@ -82,7 +82,8 @@ func ReadIdentity(fileOrLine string) (*checkpoint.Identity, error) {
 }
 
 // Init makes a collector's folder with new keys and returns its enrolment
-// request. An empty Host, Timezone or Schedule is filled in. The folder appears
+// request. An empty Host, Timezone or Schedule is filled in, and nats:// before a
+// Node that is host:port. The folder appears
 // under its name complete or not at all, and none is ever overwritten: with a
 // spool its numbers would be lost.
 func Init(dir string, c Config, id *checkpoint.Identity) (_ *Request, err error) {
@@ -114,6 +115,9 @@ func Init(dir string, c Config, id *checkpoint.Identity) (_ *Request, err error)
 }
 
 func (c *Config) fillIn() (err error) {
+	if c.Node != "" && !strings.Contains(c.Node, "://") {
+		c.Node = "nats://" + c.Node
+	}
 	if c.Host == "" {
 		if c.Host, err = os.Hostname(); err != nil {
 			return err
