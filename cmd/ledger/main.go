@@ -51,7 +51,7 @@ func run(ctx context.Context, args []string) int {
 	case errors.As(err, &code):
 		return int(code)
 	}
-	fmt.Fprintln(os.Stderr, "ledger:", err)
+	fmt.Fprintln(os.Stderr, "ledger:", verify.Printable(err.Error())) // it may quote what is foreign
 	if h := hintFor(err); h != "" {
 		fmt.Fprintln(os.Stderr, "hint:", h)
 	} else if !started {
