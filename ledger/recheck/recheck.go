@@ -369,7 +369,7 @@ func (c *comparer) strays(r *verify.Report) {
 		r.NotChecked = append(r.NotChecked, fmt.Sprintf("whether artifacts lie there that no entry names: %v", err))
 	}
 	if strays > 0 {
-		r.Note("%d artifacts lie there that no entry names, the first is %s: an append was interrupted, or entries were cut off", strays, first)
+		r.Note("artifacts that no entry names: %d, the first is %s: an append was interrupted, or entries were cut off", strays, first)
 	}
 }
 
