@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"evidence-ledger/ledger/sign"
 	"evidence-ledger/ledger/store"
 	"evidence-ledger/verify/checkpoint"
 	"evidence-ledger/verify/entry"
@@ -33,11 +34,13 @@ func Open(c Config) (*Ledger, error) {
 		return nil, err
 	}
 	l := &Ledger{c: c}
+	if c.Node.Public().ID() != state.NodeKey().ID() {
+		if l.c.Node, err = rotated(c, state); err != nil {
+			return nil, err
+		}
+	}
 	if err := l.init(state.Origin()); err != nil {
 		return nil, err
-	}
-	if c.Node.Public().ID() != state.NodeKey().ID() {
-		return nil, fmt.Errorf("the node key is %.16s..., the ledger's node key is %.16s...: give the right key file with --node-key", c.Node.Public().ID(), state.NodeKey().ID())
 	}
 	if l.chain, err = loadChain(snap, size); err != nil {
 		return nil, err
@@ -53,6 +56,17 @@ func Open(c Config) (*Ledger, error) {
 	l.head.Store(head)
 	l.clock = newClockGuard(c.Clock, l.chain.Time())
 	return l, nil
+}
+
+// rotated finishes a rotation that was committed when the process ended: the
+// next key is the node's, and takes its place.
+func rotated(c Config, state *trust.State) (*sign.Key, error) {
+	if c.NextNode != nil {
+		if key, err := c.NextNode(); err == nil && key.Public().ID() == state.NodeKey().ID() {
+			return key, c.Rotated()
+		}
+	}
+	return nil, fmt.Errorf("the node key is %.16s..., the ledger's node key is %.16s...: give the right key file with --node-key", c.Node.Public().ID(), state.NodeKey().ID())
 }
 
 // LoadTrust projects stream trust as the store has it, with every check.
