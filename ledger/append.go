@@ -81,8 +81,8 @@ func (l *Ledger) Append(candidates []*Candidate) ([]Outcome, error) {
 }
 
 func (l *Ledger) append(candidates []*Candidate) ([]Outcome, error) {
-	if l.failed != nil {
-		return nil, l.failed
+	if err := l.Err(); err != nil {
+		return nil, err
 	}
 	var out []Outcome
 	for {
@@ -344,8 +344,7 @@ func (l *Ledger) commit(before *Head, b *batch) error {
 		return fmt.Errorf("commit %d entries after entry %d: nothing was written: %w", b.chain.Size()-before.Size, before.Size, err)
 	}
 	if err != nil {
-		l.failed = fmt.Errorf("commit %d entries after entry %d: %w: %w", b.chain.Size()-before.Size, before.Size, err, ErrCrashStop)
-		return l.failed
+		return l.fail(fmt.Errorf("commit %d entries after entry %d: %w: %w", b.chain.Size()-before.Size, before.Size, err, ErrCrashStop))
 	}
 	if head == before {
 		return nil
@@ -353,15 +352,13 @@ func (l *Ledger) commit(before *Head, b *batch) error {
 	l.chain = b.chain
 	if l.node != b.node && l.c.Rotated != nil {
 		if err := l.c.Rotated(); err != nil {
-			l.failed = fmt.Errorf("put the node's new key in its place: %w: %w", err, ErrCrashStop)
-			return l.failed
+			return l.fail(fmt.Errorf("put the node's new key in its place: %w: %w", err, ErrCrashStop))
 		}
 	}
 	l.node = b.node
 	if err := l.c.Second.Write(head.chain, head.Note); err != nil {
 		// Committed, but nobody may be told: Open brings the second place forward.
-		l.failed = fmt.Errorf("write the checkpoint to its second place: %w: %w", err, ErrCrashStop)
-		return l.failed
+		return l.fail(fmt.Errorf("write the checkpoint to its second place: %w: %w", err, ErrCrashStop))
 	}
 	l.state.Store(b.state)
 	l.head.Store(head)

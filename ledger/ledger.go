@@ -57,11 +57,13 @@ type Config struct {
 type Ledger struct {
 	c Config
 
-	mu     sync.Mutex // held while appending
-	node   *nodeSigner
-	chain  *entry.Chain
-	clock  clockGuard
-	failed error
+	mu    sync.Mutex // held while appending
+	node  *nodeSigner
+	chain *entry.Chain
+	clock clockGuard
+
+	failed chan struct{} // closed once err is set
+	err    error
 
 	rejected time.Time // when the last ledger.rejections was logged
 
@@ -101,7 +103,7 @@ func CreateFrom(c Config, envelope []byte) (*Ledger, error) {
 		return nil, fmt.Errorf("the genesis: %w", genesis.Err)
 	}
 	origin := genesis.Event.Ledger
-	l := &Ledger{c: c, chain: entry.NewChain()}
+	l := &Ledger{c: c, chain: entry.NewChain(), failed: make(chan struct{})}
 	if err := l.init(origin); err != nil {
 		return nil, err
 	}
@@ -180,6 +182,27 @@ func Sign(payload []byte, keys ...*sign.Key) ([]byte, error) {
 		sigs = append(sigs, event.Signature{KeyID: k.Public().ID(), Sig: sig})
 	}
 	return event.Wrap(payload, sigs), nil
+}
+
+// Failed is closed when the outcome of a commit is unknown, whoever asked for
+// it: the process must end.
+func (l *Ledger) Failed() <-chan struct{} { return l.failed }
+
+// Err is the ErrCrashStop behind Failed, nil before.
+func (l *Ledger) Err() error {
+	select {
+	case <-l.failed:
+		return l.err
+	default:
+		return nil
+	}
+}
+
+// fail is called once, under mu: nothing is appended after it.
+func (l *Ledger) fail(err error) error {
+	l.err = err
+	close(l.failed)
+	return err
 }
 
 // State is who may sign what, as of the newest committed entry.

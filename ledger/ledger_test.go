@@ -519,8 +519,8 @@ func TestFailingDisk(t *testing.T) {
 			if !hit.Load() || err == nil {
 				t.Fatalf("hit: %v, error: %v", hit.Load(), err)
 			}
-			if errors.Is(err, ledger.ErrCrashStop) != test.crash {
-				t.Fatalf("%v", err)
+			if errors.Is(err, ledger.ErrCrashStop) != test.crash || errors.Is(l.Err(), ledger.ErrCrashStop) != test.crash {
+				t.Fatalf("%v, %v", err, l.Err())
 			}
 			if !test.crash { // nothing has happened; it goes on by itself
 				l.Must(take(during, web.Event("after"))...)

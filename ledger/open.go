@@ -33,7 +33,7 @@ func Open(c Config) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Ledger{c: c}
+	l := &Ledger{c: c, failed: make(chan struct{})}
 	if c.Node.Public().ID() != state.NodeKey().ID() {
 		if l.c.Node, err = rotated(c, state); err != nil {
 			return nil, err

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"iter"
 	"sync/atomic"
@@ -18,9 +19,10 @@ import (
 // logVerifier walks the log once, in order. Its memory does not grow with the
 // log's size.
 type logVerifier struct {
-	src    Source
-	o      Options
-	report *Report
+	src     Source
+	o       Options
+	report  *Report
+	failure error // of the machine, which ends the run
 
 	size        uint64 // entries seen, readable or not
 	gap         bool   // the entry before could not be read
@@ -36,11 +38,12 @@ type logVerifier struct {
 	admins      map[string]string
 }
 
-// knownRoot is a root that the log must have had at some size.
+// knownRoot is a root that the log must have had at some size. Of a note nobody
+// has verified the signature yet: its key may come in only later in the log.
 type knownRoot struct {
 	name string
-	checkpoint.Checkpoint
-	note string
+	root tlog.Hash
+	note []byte // nil: the identity line's floor
 }
 
 func newLogVerifier(src Source, o Options) *logVerifier {
@@ -55,9 +58,7 @@ func newLogVerifier(src Source, o Options) *logVerifier {
 // entry takes the next entry in.
 func (v *logVerifier) entry(r *read) error {
 	if r.index != v.size {
-		if err := v.missing(v.size, r.index); err != nil {
-			return err
-		}
+		v.missing(v.size, r.index)
 	}
 	for _, err := range r.problems {
 		v.report.Add(problem.Of(err))
@@ -65,27 +66,23 @@ func (v *logVerifier) entry(r *read) error {
 	if r.unreadable != nil {
 		v.add(r.index, problem.New("log.unreadable", "", "the entry cannot be read: %v", r.unreadable))
 	}
-	if err := v.link(r); err != nil {
-		return err
-	}
+	v.link(r)
 	v.size = r.index + 1
 	if r.event == nil {
-		return nil
+		return r.failure
 	}
-	if err := v.judge(r); err != nil {
-		return err
-	}
+	v.judge(r)
 	v.report.Artifacts += r.artifacts
 	v.report.count(r.index, r.event, r.entry.Stream, r.entry.Time, v.signerName)
 	if v.o.Visit != nil {
 		v.o.Visit(Visited{Index: r.index, Leaf: r.entry.Leaf(), Event: r.event, Time: r.entry.Time, Stream: r.entry.Stream, Number: r.entry.Number}, v.report)
 	}
-	return nil
+	return errors.Join(r.failure, v.failure)
 }
 
 // missing names the entries from..to-1, which the source does not have though
 // it has later ones.
-func (v *logVerifier) missing(from, to uint64) error {
+func (v *logVerifier) missing(from, to uint64) {
 	p := problem.New("log.missing", "", "%s missing: the log goes on with entry %d", spanIs("entry", "entries", from, to-1), to)
 	v.add(from, p)
 	for i := from; i < to; i++ {
@@ -96,12 +93,9 @@ func (v *logVerifier) missing(from, to uint64) error {
 			v.report.Unreadable += to - 1 - i
 			i = to - 1
 		}
-		if err := v.link(&read{index: i}); err != nil {
-			return err
-		}
+		v.link(&read{index: i})
 		v.size = i + 1
 	}
-	return nil
 }
 
 func spanIs(one, many string, from, to uint64) string {
@@ -114,22 +108,18 @@ func spanIs(one, many string, from, to uint64) string {
 // link puts the entry into chain and tree. A broken link says that one of two
 // neighbours was changed; roots finds out which, as soon as a signed checkpoint
 // covers both.
-func (v *logVerifier) link(r *read) error {
+func (v *logVerifier) link(r *read) {
 	if r.entry == nil {
-		if err := v.settle(nil); err != nil {
-			return err
-		}
+		v.settle(nil)
 		v.roots.hold(r.index, r.rawLeaf())
 		v.gap = true
 		v.lost++
 		if r.raw == nil {
 			v.report.Unreadable++
 		}
-		return nil
+		return
 	}
-	if err := v.settle(&r.entry.Previous); err != nil {
-		return err
-	}
+	v.settle(&r.entry.Previous)
 	leaf := r.entry.Leaf()
 	v.roots.hold(r.index, &leaf)
 	if err := v.follows(r); err != nil {
@@ -140,7 +130,6 @@ func (v *logVerifier) link(r *read) error {
 		v.chain.Skip(r.entry)
 	}
 	v.seen[r.entry.Stream]++
-	return nil
 }
 
 // echoes tells whether a stream's number is wrong only by what was named
@@ -171,22 +160,20 @@ func (v *logVerifier) follows(r *read) error {
 
 // settle adds the entry that was held to the tree, now that it is known what
 // the entry after it says of it (nil: nothing), and compares what is due.
-func (v *logVerifier) settle(previous *[32]byte) error {
+func (v *logVerifier) settle(previous *[32]byte) {
 	size, tiles := v.roots.settle(previous)
 	if size == 0 {
-		return nil
+		return
 	}
 	for _, t := range tiles {
-		if err := v.checkTile(t); err != nil {
-			return err
-		}
+		v.checkTile(t)
 	}
-	return v.checkRoots(size)
+	v.checkRoots(size)
 }
 
-func (v *logVerifier) checkTile(t checkpoint.FullTile) error {
+func (v *logVerifier) checkTile(t checkpoint.FullTile) {
 	if v.roots.lost() {
-		return nil
+		return
 	}
 	path := checkpoint.TilePath(t.Tile)
 	stored, err := v.src.Tile(t.Tile.L, uint64(t.Tile.N))
@@ -207,38 +194,30 @@ func (v *logVerifier) checkTile(t checkpoint.FullTile) error {
 			}
 		}
 	}
-	return nil
 }
 
 // judge checks authority, identity and the collector's own count.
-func (v *logVerifier) judge(r *read) error {
+func (v *logVerifier) judge(r *read) {
 	ev := r.event
 	if r.index == 0 || r.entry.Stream == "trust" { // whatever entry 0 is, it must be the genesis
-		if err := v.trust(r); err != nil {
-			return err
-		}
+		v.trust(r)
 	} else if err := v.authority(r); err != nil {
-		if err := v.found(r.index, err); err != nil {
-			return err
-		}
+		v.found(r.index, err)
 	}
 	if err := v.once(r.index, ev.ID); err != nil {
-		if err := v.found(r.index, err); err != nil {
-			return err
-		}
+		v.found(r.index, err)
 	}
-	if ev.Own() || len(ev.Envelope.Signatures) == 0 {
-		return nil
+	if ev.Own() {
+		return
 	}
 	if err := v.numbers.add(r.index, r.entry.Time, ev); err != nil {
-		return v.found(r.index, err)
+		v.found(r.index, err)
 	}
-	return nil
 }
 
 // trust takes in an action. After a genesis that does not hold nobody can be
-// judged: that is said once.
-func (v *logVerifier) trust(r *read) error {
+// judged: finish says so.
+func (v *logVerifier) trust(r *read) {
 	next, err := (*trust.State)(nil), error(nil)
 	switch {
 	case r.index == 0:
@@ -249,18 +228,16 @@ func (v *logVerifier) trust(r *read) error {
 		next, err = v.state.Next(r.index, r.event)
 	}
 	if err != nil {
-		if err := v.found(r.index, err); err != nil {
-			return err
-		}
+		v.found(r.index, err)
 	}
-	if next != nil {
-		v.state = next
-		v.shared.Store(next)
+	if next == nil {
+		return
 	}
+	v.state = next
+	v.shared.Store(next)
 	if r.index == 0 {
-		return v.begin()
+		v.begin()
 	}
-	return nil
 }
 
 func (v *logVerifier) checkIdentity(r *read, s *trust.State) error {
@@ -282,29 +259,41 @@ func (v *logVerifier) checkIdentity(r *read, s *trust.State) error {
 }
 
 // begin reads what needs the genesis: names, and the known checkpoints.
-func (v *logVerifier) begin() error {
-	if v.state == nil {
-		return nil // finish says so
-	}
+func (v *logVerifier) begin() {
 	g := v.state.Genesis()
 	v.report.Origin, v.report.Organisation = g.Origin, g.Organisation
 	for keyID, name := range v.state.Names() {
 		v.admins[keyID] = name
 	}
 	if id := v.o.Identity; id != nil && id.Floor != nil {
-		v.known[id.Floor.Size] = append(v.known[id.Floor.Size], knownRoot{name: "the identity line", Checkpoint: *id.Floor})
+		v.known[id.Floor.Size] = append(v.known[id.Floor.Size], knownRoot{name: "the identity line", root: id.Floor.Root})
 	}
 	for _, k := range v.o.Known {
-		signed, err := v.open(k.Note)
+		unverified, err := checkpoint.ParseUnverified(k.Note)
 		if err != nil {
-			p := *problem.Of(err)
-			p.Code, p.Where, p.Text = "log.known-note", k.Name, fmt.Sprintf("the note in %s is not a checkpoint of this ledger: %s", k.Name, p.Text)
-			v.report.Add(&p)
+			v.badNote(k.Name, err)
 			continue
 		}
-		v.known[signed.Size] = append(v.known[signed.Size], knownRoot{k.Name, signed.Checkpoint, string(k.Note)})
+		v.known[unverified.Size] = append(v.known[unverified.Size], knownRoot{k.Name, unverified.Root, k.Note})
 	}
-	return nil
+}
+
+func (v *logVerifier) badNote(name string, err error) {
+	p := *problem.Of(err)
+	p.Code, p.Where, p.Text = "log.known-note", name, fmt.Sprintf("the note is not a checkpoint of this ledger: %s", p.Text)
+	v.report.Add(&p)
+}
+
+// vouched verifies a known note by the node's key for its size.
+func (v *logVerifier) vouched(k knownRoot) bool {
+	if k.note == nil {
+		return true
+	}
+	if _, err := v.open(k.note); err != nil {
+		v.badNote(k.name, err)
+		return false
+	}
+	return true
 }
 
 func (v *logVerifier) open(note []byte) (*checkpoint.Signed, error) {
@@ -370,23 +359,26 @@ func (v *logVerifier) signerName(keyID string) string {
 
 // checkRoots compares the root of the first size entries with every checkpoint
 // of that size that is signed or known.
-func (v *logVerifier) checkRoots(size uint64) error {
+func (v *logVerifier) checkRoots(size uint64) {
 	if v.state == nil {
-		return nil
+		return
 	}
 	for _, k := range v.known[size] {
+		if !v.vouched(k) {
+			continue
+		}
 		if v.roots.unknown() {
 			v.notChecked("the checkpoint of %d entries in %s: an entry before it cannot be read", size, k.name)
-		} else if !v.roots.fits(k.Root) {
+		} else if !v.roots.fits(k.root) {
 			v.report.Add(problem.New("log.fork", k.name, "the log of %d entries has another root than this checkpoint: two histories were signed, or entries were changed", size).
-				With("is", v.roots.root().String()).With("expected", k.Root.String()).With("note", k.note))
+				With("is", v.roots.root().String()).With("expected", k.root.String()).With("note", string(k.note)))
 		}
 	}
 	delete(v.known, size)
 	for {
 		at, note, ok := v.checkpoints.peek()
 		if !ok || at > size {
-			return nil
+			return
 		}
 		v.checkpoints.take()
 		v.checkRoot(size, at, note)
@@ -428,24 +420,21 @@ func (v *logVerifier) checkRoot(size, at uint64, note []byte) {
 }
 
 // finish settles the last entry and compares what is left over.
-func (v *logVerifier) finish() error {
-	if err := v.settle(nil); err != nil {
-		return err
-	}
+func (v *logVerifier) finish() {
+	v.settle(nil)
 	for _, p := range v.roots.unsettled() {
 		v.report.Add(p)
 	}
 	v.report.Size, v.report.Root = v.size, v.roots.root().String()
 	if v.state == nil {
 		v.notChecked("authority, checkpoints: the genesis does not hold")
-	} else if err := v.heads(); err != nil {
-		return err
+	} else {
+		v.heads()
 	}
 	v.numbers.close(v.o.Now, v.report)
 	if err := v.checkpoints.failure; err != nil {
 		v.report.Add(problem.New("log.checkpoints-unreadable", "", "the signed checkpoints cannot be read to their end: %v", err))
 	}
-	return nil
 }
 
 func (v *logVerifier) notChecked(format string, args ...any) {
@@ -453,7 +442,7 @@ func (v *logVerifier) notChecked(format string, args ...any) {
 }
 
 // heads: the newest signed checkpoint covers the last entry, none goes beyond.
-func (v *logVerifier) heads() error {
+func (v *logVerifier) heads() {
 	if at, note, ok := v.checkpoints.peek(); ok {
 		v.report.Add(problem.New("log.truncated", fmt.Sprintf("checkpoint %d", at), "%s missing: a checkpoint of %d entries was signed, the log ends after %d", spanIs("entry", "entries", v.size, at-1), at, v.size).
 			With("note", string(note)))
@@ -463,14 +452,13 @@ func (v *logVerifier) heads() error {
 	}
 	for size, roots := range v.known {
 		for _, k := range roots {
-			if size == 0 {
+			if size == 0 || !v.vouched(k) {
 				continue
 			}
 			v.report.Add(problem.New("log.rollback", k.name, "%s missing: it holds a signed checkpoint of %d entries, the log ends after %d", spanIs("entry", "entries", v.size, size-1), size, v.size).
-				With("note", k.note))
+				With("note", string(k.note)))
 		}
 	}
-	return nil
 }
 
 func (v *logVerifier) add(index uint64, p *problem.Problem) {
@@ -479,16 +467,16 @@ func (v *logVerifier) add(index uint64, p *problem.Problem) {
 }
 
 // found reports a problem; any other error ends the run.
-func (v *logVerifier) found(index uint64, err error) error {
+func (v *logVerifier) found(index uint64, err error) {
 	p := problem.Of(err)
 	if p == nil {
-		return err
+		v.failure = err
+		return
 	}
 	if p.Index == problem.NoIndex {
 		p = problem.Of(problem.At(index, err))
 	}
 	v.report.Add(p)
-	return nil
 }
 
 // checkpointReader pulls the signed checkpoints one by one beside the entries.

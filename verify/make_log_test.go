@@ -255,6 +255,8 @@ func makeTampered(l *logs, b *builder) {
 		logProblem{"log.unreadable", 3, ""}, logProblem{"collector.gap", 5, "predicate.event.seq"})
 	l.bad("L1", "an entry cannot be read, and the one after it is rubbish", l.with(map[int]item{3: {unreadable: "open"}, 4: bytesOf("rubbish")}),
 		logProblem{"log.unreadable", 3, ""}, logProblem{"entry.header", 4, "header"}, logProblem{"collector.gap", 5, "predicate.event.seq"})
+	l.bad("N15", "an entry cannot be read, and the one after it has another index", l.with(map[int]item{3: {unreadable: "open"}, 4: bytesOf(edit(raw(4), "index 4", "index 6"))}),
+		logProblem{"log.unreadable", 3, ""}, logProblem{"entry.index", 4, "index"}, logProblem{"entry.changed", 4, ""}, logProblem{"collector.gap", 5, "predicate.event.seq"})
 	l.bad("L1", "the last entry cannot be read", l.with(map[int]item{7: {unreadable: "open"}}),
 		logProblem{"log.unreadable", 7, ""})
 }

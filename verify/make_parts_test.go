@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
-	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -33,6 +32,7 @@ func makeKeys(c *collection) {
 	c.bad("K2", "publicKey", "nothing", keyIn{""})
 	c.bad("K2", "publicKey", "a byte after the DER", keyIn{b64(append(bytes.Clone(ed), 0))})
 	c.bad("K2", "publicKey", "the length in two bytes is BER, not DER", keyIn{b64(append([]byte{0x30, 0x81, 0x2a}, ed[2:]...))})
+	c.bad("K2", "publicKey", "the key's bits stand one to the left, with one bit that is not used", keyIn{b64(shifted())})
 	c.bad("K2", "publicKey", "the point is compressed", keyIn{b64(compressed())})
 	c.bad("K3", "publicKey", "RSA", keyIn{rsaKey})
 	p384 := must(ecdsa.ParseRawPrivateKey(elliptic.P384(), append(seedOf("p384"), seedOf("p384")[:16]...)))
@@ -42,6 +42,26 @@ func makeKeys(c *collection) {
 	for _, point := range smallOrder {
 		c.bad("K7", "publicKey", "a point of small order", ed25519With(must(hex.DecodeString(point))))
 	}
+}
+
+// shifted is a key whose first bit is zero as a bit string with one unused bit
+// at its end: BER readers take it for the same key.
+func shifted() []byte {
+	for n := range 64 {
+		der := edKey(fmt.Sprint("shifted ", n)).public.DER()
+		if der[12] >= 0x80 {
+			continue
+		}
+		der[11] = 1
+		for i := 12; i < len(der); i++ {
+			der[i] <<= 1
+			if i+1 < len(der) {
+				der[i] |= der[i+1] >> 7
+			}
+		}
+		return der
+	}
+	panic("there is none")
 }
 
 // rsaKey is an RSA key of somebody's.
@@ -129,6 +149,7 @@ func makeEvents(c *collection) {
 	}
 	c.bad("E8", "payload", "no payload", eventIn{sealed("", web1)})
 	c.bad("E8", "payload", "a payload of 48,001 bytes", eventIn{sealed(full+strings.Repeat(" ", event.MaxPayload+1-len(full)), web1)})
+	c.bad("E30", "predicate.event.prev", "no digest at number 1", eventIn{sealed(edit(run1, zeros64, "0"), web1)})
 	c.bad("E17", "predicate", "no predicate", eventIn{sealed(`{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":""}`, web1)})
 	for _, e := range ownChanges {
 		c.bad(e.rule, e.where, e.why, eventIn{sealed(edit(reject4, e.old, e.new), nodeKey)})
@@ -269,6 +290,7 @@ func makeEnvelopes(c *collection) {
 		{"E7", "payload", "the URL alphabet", edit(good, `"payload":"e`, `"payload":"_`)},
 		{"E7", "payload", "no padding", edit(good, `"payload":"`, `"payload":"Q`)},
 		{"E9", "signatures", "no signature", string(sealed(full))},
+		{"E9", "signatures", "an action without signatures", string(sealed(genesis))},
 		{"E43", "signatures", "two signatures of a collector's event", string(sealed(full, web1, second))},
 		{"E43", "signatures", "two signatures of the node's event", string(sealed(reject4, nodeKey, alice))},
 		{"E10", "signatures.0.keyid", "a key ID in capitals", edit(good, web1.public.ID(), strings.ToUpper(web1.public.ID()))},
@@ -426,10 +448,21 @@ func makeNotes(c *collection) {
 
 func makeSigns(c *collection) {
 	head := smallLog().head()
-	in := signIn{hex.EncodeToString(seedOf("node")), vectorOrigin, head.String(), noteBy(head, nodeKey)}
+	in := signIn{hex.EncodeToString(seedOf("node")), vectorOrigin, vectorOrigin, head.Size, head.Root.String(), noteBy(head, nodeKey)}
 	c.good("the node's", in)
-	in.Name, in.Note = "other.example.org", nil
-	c.bad("C14", "signature", "the key has another name", in)
+	in.Note = nil
+	for _, x := range []struct {
+		rule, where, why, name, origin string
+		size                           uint64
+	}{
+		{"C14", "signature", "the key has another name", "other.example.org", vectorOrigin, 8},
+		{"V1", "vkey", "the key's name is no origin", "Ledger", vectorOrigin, 8},
+		{"C2", "origin", "no origin", vectorOrigin, "Ledger", 8},
+		{"C4", "size", "2^53 + 1", vectorOrigin, vectorOrigin, 1<<53 + 1},
+	} {
+		in.Name, in.Origin, in.Size = x.name, x.origin, x.size
+		c.bad(x.rule, x.where, x.why, in)
+	}
 }
 
 // reader serves the hashes of a tree to tlog.
@@ -484,6 +517,7 @@ func makeProofs(c *collection) {
 	} {
 		c.bad(x.rule, x.where, x.why, proofIn{vkey, e, data(edit(good, x.old, x.new))})
 	}
+	c.bad("C2", "origin", "a note of no origin, and nobody looks at its signature", proofIn{"", nil, data(edit(good, "\n\n"+vectorOrigin, "\n\n"))})
 	c.bad("P10", "", "another entry", proofIn{vkey, data(b.entries[2].Raw), data(good)})
 	c.bad("C11", "signature", "a checkpoint by another key", proofIn{vkeyOf(stranger), e, data(good)})
 }
@@ -672,5 +706,3 @@ func makeNotices(c *collection) {
 	}
 	c.bad("S27", "", "over 1,044,480 bytes", noticeIn{data(edit(receipt, `,"receipt"`, strings.Repeat(" ", 1<<20)+`,"receipt"`))})
 }
-
-var _ = base64.StdEncoding

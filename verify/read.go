@@ -32,6 +32,7 @@ type read struct {
 	signed     bool // the signature was verified by a key of the state then
 	artifacts  uint64
 	problems   []error
+	failure    error // of the machine, which ends the run
 }
 
 type batch struct {
@@ -63,9 +64,7 @@ func readEntries(ctx context.Context, src Source, o Options, state *atomic.Point
 		g.Go(func() error {
 			for b := range work {
 				for _, r := range b.reads {
-					if err := r.check(src, o.Schemas, state.Load()); err != nil {
-						return err
-					}
+					r.check(src, o.Schemas, state.Load())
 				}
 				close(b.done)
 			}
@@ -163,28 +162,28 @@ func skipUnreadable(src Source, next *uint64, why error, add func(*read) error) 
 }
 
 // check does all that needs only the entry itself and the keys of state.
-func (r *read) check(src Source, schemas *event.Schemas, state *trust.State) error {
+func (r *read) check(src Source, schemas *event.Schemas, state *trust.State) {
 	if r.unreadable != nil {
-		return nil
+		return
 	}
 	var err error
 	if r.entry, err = entry.Parse(r.raw); err != nil {
-		return r.found(err)
+		r.found(err)
+		return
 	}
 	if r.event, err = event.Parse(r.entry.Envelope, schemas); err != nil {
-		return r.found(err)
+		r.found(err)
+		return
 	}
 	if want := entry.StreamOf(r.event.Type); r.entry.Stream != want {
-		if err := r.found(problem.New("entry.stream", "stream", "the header says stream %s, an event of type %s belongs to %s", r.entry.Stream, r.event.Type, want)); err != nil {
-			return err
-		}
+		r.found(problem.New("entry.stream", "stream", "the header says stream %s, an event of type %s belongs to %s", r.entry.Stream, r.event.Type, want))
 	}
 	if state != nil && r.entry.Stream != "trust" {
 		if err := state.CheckSignature(r.event); err == nil {
 			r.signed = true
 		}
 	}
-	return r.checkArtifacts(src)
+	r.checkArtifacts(src)
 }
 
 // rawLeaf is the leaf hash of the bytes as they are, nil where there are none.
@@ -197,28 +196,25 @@ func (r *read) rawLeaf() *tlog.Hash {
 }
 
 // found keeps a problem; any other error is the machine's and ends the run.
-func (r *read) found(err error) error {
+func (r *read) found(err error) {
 	if problem.Of(err) == nil {
-		return err
+		r.failure = err
+		return
 	}
 	r.problems = append(r.problems, problem.At(r.index, err))
-	return nil
 }
 
-func (r *read) checkArtifacts(src Source) error {
+func (r *read) checkArtifacts(src Source) {
 	if r.event.Own() {
-		return nil // the subject is the ledger itself
+		return // the subject is the ledger itself
 	}
 	for i, a := range r.event.Subject {
 		if err := checkArtifact(src, i, a); err != nil {
-			if err := r.found(err); err != nil {
-				return err
-			}
+			r.found(err)
 			continue
 		}
 		r.artifacts++
 	}
-	return nil
 }
 
 func checkArtifact(src Source, i int, a event.Artifact) error {

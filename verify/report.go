@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"evidence-ledger/verify/event"
 	"evidence-ledger/verify/problem"
@@ -201,8 +202,19 @@ type printer struct {
 
 func (p *printer) line(format string, args ...any) {
 	if p.err == nil {
-		_, p.err = fmt.Fprintf(p.w, format+"\n", args...)
+		_, p.err = io.WriteString(p.w, Printable(fmt.Sprintf(format, args...))+"\n")
 	}
+}
+
+// Printable replaces what could steer a terminal: control characters but for
+// line feeds, and text in another direction. What is in evidence is foreign.
+func Printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r)) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
 }
 
 func sortedKeys[V any](m map[string]V) []string {

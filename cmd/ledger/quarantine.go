@@ -3,12 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"evidence-ledger/ledger/node"
 	"evidence-ledger/ledger/store"
+	"evidence-ledger/verify"
 	"evidence-ledger/verify/syntax"
 )
 
@@ -36,7 +38,7 @@ func quarantineListCommand(o *options) *cobra.Command {
 				w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 4, 2, ' ', 0)
 				fmt.Fprintln(w, "COLLECTOR\tNUMBER\tTIME\tREASON\tWHERE\tTEXT")
 				err := v.Snapshot.Quarantine(collector, func(q store.Quarantined) error {
-					_, err := fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\n", q.Collector, q.Number, q.Time, q.Code, q.Where, q.Text)
+					_, err := fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\n", q.Collector, q.Number, q.Time, q.Code, verify.Printable(q.Where), verify.Printable(q.Text))
 					return err
 				})
 				return errors.Join(err, w.Flush())
@@ -69,8 +71,8 @@ func quarantineShowCommand(o *options) *cobra.Command {
 					_, err := w.Write(q.Body)
 					return err
 				}
-				_, err = fmt.Fprintf(w, "collector  %s\nnumber     %d\nrefused    %s\nreason     %s\nwhere      %s\ntext       %s\nsubject    %s\nevent      %s\npayload    %s\nsigned     %t (correctly, under an enrolled key)\nbody       %d bytes: --body writes them\n",
-					q.Collector, q.Number, q.Time, q.Code, q.Where, q.Text, q.Subject, q.ID, q.Payload, q.Signed, len(q.Body))
+				_, err = io.WriteString(w, verify.Printable(fmt.Sprintf("collector  %s\nnumber     %d\nrefused    %s\nreason     %s\nwhere      %s\ntext       %s\nsubject    %s\nevent      %s\npayload    %s\nsigned     %t (correctly, under an enrolled key)\nbody       %d bytes: --body writes them\n",
+					q.Collector, q.Number, q.Time, q.Code, q.Where, q.Text, q.Subject, q.ID, q.Payload, q.Signed, len(q.Body))))
 				return err
 			})
 		},

@@ -13,6 +13,7 @@ import (
 	"evidence-ledger/ledger"
 	"evidence-ledger/ledger/node"
 	"evidence-ledger/ledger/store"
+	"evidence-ledger/verify"
 	"evidence-ledger/verify/entry"
 	"evidence-ledger/verify/event"
 	"evidence-ledger/verify/syntax"
@@ -58,7 +59,7 @@ func list(w io.Writer, s *store.Snapshot, n uint64, typ, collector string) error
 		if ev.Own() {
 			who, outcome = "-", "-"
 		}
-		lines = append(lines, fmt.Sprintf("%6d  %s  %-28s %5d  %-16s %-5s %s", e.Index, syntax.FormatSeconds(e.Time), ev.Type, e.Number, who, outcome, ev.Summary))
+		lines = append(lines, verify.Printable(fmt.Sprintf("%6d  %s  %-28s %5d  %-16s %-5s %s", e.Index, syntax.FormatSeconds(e.Time), ev.Type, e.Number, who, outcome, ev.Summary)))
 	}
 	for i := len(lines) - 1; i >= 0; i-- {
 		if _, err := fmt.Fprintln(w, lines[i]); err != nil {
@@ -176,6 +177,6 @@ func show(w io.Writer, v *node.View, index uint64) error {
 		return err
 	}
 	fmt.Fprintf(&b, "\n%s\n", pretty)
-	_, err = io.WriteString(w, b.String())
+	_, err = io.WriteString(w, verify.Printable(b.String()))
 	return err
 }

@@ -193,7 +193,7 @@ func (n *Node) Run(ctx context.Context) error {
 		g.Go(func() error { return serve(ctx, n.web, n.listen) })
 	}
 	g.Go(func() error { return n.expire(ctx) })
-	g.Go(func() error { return n.watchStore(ctx) })
+	g.Go(func() error { return n.watch(ctx) })
 	err := g.Wait()
 	if errors.Is(err, ledger.ErrCrashStop) {
 		return err // nothing is closed in good order: only Open knows the state
@@ -233,11 +233,14 @@ func (n *Node) expire(ctx context.Context) error {
 	}
 }
 
-// watchStore ends the node when the store fails in the background.
-func (n *Node) watchStore(ctx context.Context) error {
+// watch ends the node when the store fails in the background, or the ledger
+// while it appends for somebody else than ingest.
+func (n *Node) watch(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return nil
+	case <-n.ledger.Failed():
+		return n.ledger.Err()
 	case <-n.store.Failed():
 		return fmt.Errorf("%w: %w", n.store.Err(), ledger.ErrCrashStop)
 	}

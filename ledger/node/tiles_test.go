@@ -382,6 +382,39 @@ func TestRestart(t *testing.T) {
 	})
 }
 
+// TestSecondPlaceFails: a checkpoint that cannot be put into its second place
+// ends the node, also where it was an admins' action that made it.
+func TestSecondPlaceFails(t *testing.T) {
+	home := t.TempDir()
+	config := node.Config{Dir: filepath.Join(home, "data"), NATS: "127.0.0.1:0", MinFree: 1}
+	made, err := node.Create(config, ledgertest.Origin, "Example", "admin-1", filepath.Join(home, "admin.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := node.Start(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- n.Run(t.Context()) }()
+	second := filepath.Join(config.Dir, "second-place")
+	if err := os.Rename(second, second+"-gone"); err != nil {
+		t.Fatal(err)
+	}
+	envelope := ledgertest.Enrolment(t, n.Ledger().State(), made.Admin, ledgertest.NewCollector(t, "web-1", "patch.*"), time.Now())
+	if index, err := node.AppendTrust(config, envelope); err == nil {
+		t.Errorf("told: entry %d", index)
+	}
+	select {
+	case err := <-done:
+		if !errors.Is(err, ledger.ErrCrashStop) {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the node goes on")
+	}
+}
+
 func keep(t *testing.T, from, to string) string {
 	t.Helper()
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {

@@ -57,10 +57,7 @@ func ParseDER(der []byte) (*Public, error) {
 // FromCrypto takes a parsed key; der may be nil, else it must be canonical.
 func FromCrypto(parsed any, der []byte) (*Public, error) {
 	again, err := x509.MarshalPKIXPublicKey(parsed)
-	if err != nil {
-		return nil, problem.New("key.encoding", "publicKey", "the key cannot be encoded again: %v", err)
-	}
-	if der != nil && !bytes.Equal(again, der) {
+	if err != nil || der != nil && !bytes.Equal(again, der) {
 		return nil, problem.New("key.encoding", "publicKey", "the DER is not in its one canonical form")
 	}
 	sum := sha256.Sum256(again)

@@ -144,7 +144,7 @@ func validEnd(name, s string) (time.Time, error) {
 	}
 	t, err := syntax.Micros(s)
 	if err != nil {
-		return t, problem.New("trust.validity", "predicate.data."+name, "%v", err)
+		return t, problem.New("trust.time", "predicate.data."+name, "%v", err)
 	}
 	return t, nil
 }
