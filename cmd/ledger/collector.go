@@ -4,7 +4,6 @@ import (
 	"encoding/json/v2"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -41,7 +40,7 @@ entry on the node accepts what the collector signs, and NATS lets it connect.`,
 			}
 			data.ValidFrom, data.ValidUntil = from, until
 			if adminKey == "" {
-				adminKey = filepath.Join(filepath.Dir(filepath.Clean(o.dir)), "ledger-admin.pem")
+				adminKey = o.adminFile()
 			}
 			key, err := sign.Load(adminKey)
 			if err != nil {
@@ -88,12 +87,15 @@ func enrol(o *options, data *trust.Enrolled, key *sign.Key) (uint64, error) {
 		return 0, err
 	}
 	data.Basis = fmt.Sprintf("%x", state.Basis())
-	summary := fmt.Sprintf("%s may publish %s", data.Name, strings.Join(data.Types, ", "))
-	envelope, err := ledger.Own(trust.TypeEnrolled, state.Origin(), summary, data, time.Now(), key)
+	envelope, err := ledger.Own(trust.TypeEnrolled, state.Origin(), enrolSummary(data), data, time.Now(), key)
 	if err != nil {
 		return 0, err
 	}
 	return node.AppendTrust(o.config(), envelope)
+}
+
+func enrolSummary(data *trust.Enrolled) string {
+	return fmt.Sprintf("%s may publish %s", data.Name, strings.Join(data.Types, ", "))
 }
 
 func collectorListCommand(o *options) *cobra.Command {
@@ -132,6 +134,9 @@ func valid(e trust.Enrolment) string {
 	}
 	if !e.Until.IsZero() {
 		until = " until " + syntax.FormatSeconds(e.Until)
+	}
+	if r := e.Revoked; r != nil {
+		return fmt.Sprintf("revoked in entry %d: %s", r.Index, r.Reason)
 	}
 	return from + until
 }

@@ -102,7 +102,8 @@ func command() *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&o.dir, "dir", "ledger-data", "the data directory")
 	root.PersistentFlags().StringVar(&o.second, "second-place", "", "folder of the newest checkpoint's second place (default DIR/second-place)")
-	root.AddCommand(initCommand(o), serveCommand(o), statusCommand(o), identityCommand(o), verifyCommand(o), logCommand(o), showCommand(o), collectorCommand(o), quarantineCommand(o))
+	root.AddCommand(initCommand(o), serveCommand(o), statusCommand(o), identityCommand(o), verifyCommand(o), logCommand(o), showCommand(o), collectorCommand(o), quarantineCommand(o),
+		proposeCommand(o), signCommand(), submitCommand(o), keyCommand(o))
 	return root
 }
 

@@ -2,29 +2,48 @@ package main
 
 import (
 	"encoding/json/v2"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"evidence-ledger/ledger/action"
 	"evidence-ledger/ledger/node"
+	"evidence-ledger/verify/key"
+	"evidence-ledger/verify/trust"
 )
 
 func initCommand(o *options) *cobra.Command {
-	var origin, organisation, adminKey, adminName string
+	var origin, organisation, adminKey, adminName, genesis, out string
+	var admins []string
+	threshold := 0
 	cmd := &cobra.Command{
 		Use:   "init --origin NAME",
 		Short: "Make a new ledger",
 		Long: `Make a new ledger: the node's key, an admin's key outside the data directory,
 and entry 0, the genesis, which both sign. Prints the identity line: give it to
 those who will verify, on another way than the ledger itself.`,
-		Example: "  ledger init --origin ledger.example.org/evidence --organisation 'Example Registry'",
-		Args:    cobra.NoArgs,
+		Example: `  ledger init --origin ledger.example.org/evidence --organisation 'Example Registry'
+
+  with a quorum of admins, each with a key of their own (ledger key new):
+  ledger init --origin ... --organisation ... --admin alice=KEY --admin bob=KEY --admin carol=KEY --threshold 2 -o genesis.json
+  ledger sign genesis.json --key alice.pem      (alice, on her machine; then bob)
+  ledger init --genesis genesis.json`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case genesis != "":
+				return initFrom(cmd, o, genesis)
+			case origin == "" || organisation == "":
+				return errors.New("--origin and --organisation are required")
+			case len(admins) > 0:
+				return initQuorum(o, origin, organisation, admins, threshold, out)
+			}
 			if adminKey == "" {
-				adminKey = filepath.Join(filepath.Dir(filepath.Clean(o.dir)), "ledger-admin.pem")
+				adminKey = o.adminFile()
 			}
 			created, err := node.Create(o.config(), origin, organisation, adminName, adminKey)
 			if err != nil {
@@ -47,9 +66,48 @@ next: ledger serve --dir %s%s
 	f.StringVar(&organisation, "organisation", "", "whose evidence it is")
 	f.StringVar(&adminKey, "admin-key", "", "the admin's key file, made where it is missing (default ledger-admin.pem beside the data directory)")
 	f.StringVar(&adminName, "admin-name", "admin-1", "the name under which the admin's key is enrolled")
-	cmd.MarkFlagRequired("origin")
-	cmd.MarkFlagRequired("organisation")
+	f.StringArrayVar(&admins, "admin", nil, "an admin as NAME=PUBLICKEY (ledger key new); once for each")
+	f.IntVar(&threshold, "threshold", 0, "with --admin: how many of them must sign")
+	f.StringVarP(&out, "output", "o", "genesis.json", "with --admin: the file that they sign")
+	f.StringVar(&genesis, "genesis", "", "the file that enough admins have signed: make the ledger from it")
+	cmd.MarkFlagsMutuallyExclusive("genesis", "admin")
+	cmd.MarkFlagsMutuallyExclusive("admin-key", "admin")
 	return cmd
+}
+
+// initQuorum begins a ledger whose admins are elsewhere.
+func initQuorum(o *options, origin, organisation string, list []string, threshold int, out string) error {
+	admins := trust.Admins{Threshold: threshold}
+	for _, a := range list {
+		name, public, ok := strings.Cut(a, "=")
+		if _, err := key.Parse(public); !ok || err != nil {
+			return fmt.Errorf("--admin %s: expected NAME=PUBLICKEY as `ledger key new` prints it: %v", a, err)
+		}
+		admins.Keys = append(admins.Keys, trust.Admin{Name: name, PublicKey: public})
+	}
+	if threshold < 1 || threshold > len(admins.Keys) {
+		return fmt.Errorf("--threshold %d: 1 to %d of the admins must sign", threshold, len(admins.Keys))
+	}
+	f, err := node.Prepare(o.config(), origin, organisation, admins)
+	if err != nil {
+		return err
+	}
+	return writeNew(f, out)
+}
+
+// initFrom makes the ledger once its genesis is signed.
+func initFrom(cmd *cobra.Command, o *options, path string) error {
+	f, err := action.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	id, err := node.CreateFrom(o.config(), f)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(cmd.OutOrStdout(), id)
+	fmt.Fprintf(os.Stderr, "made the ledger %s in %s\nnext: ledger serve --dir %s\n", id.Origin, o.dir, o.dir)
+	return nil
 }
 
 func serveCommand(o *options) *cobra.Command {

@@ -7,8 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"evidence-ledger/ledger"
+	"evidence-ledger/ledger/action"
 	"evidence-ledger/ledger/sign"
 	"evidence-ledger/ledger/store"
 	"evidence-ledger/verify/checkpoint"
@@ -72,6 +74,24 @@ func create(c Config, s *store.Store, origin, organisation, adminName, adminKey 
 	if err != nil {
 		return nil, fmt.Errorf("the node's key: %w", err)
 	}
+	genesis := genesis(origin, organisation, node, trust.Admins{Threshold: 1, Keys: []trust.Admin{{Name: adminName, PublicKey: admin.Public().String()}}})
+	envelope, err := ledger.Own(trust.TypeGenesis, origin, ledger.GenesisSummary(genesis), genesis, time.Now(), node, admin)
+	if err != nil {
+		return nil, err
+	}
+	id, err := begin(c, s, node, envelope)
+	return &Created{Identity: id, Admin: admin}, err
+}
+
+func genesis(origin, organisation string, node *sign.Key, admins trust.Admins) trust.Genesis {
+	return trust.Genesis{
+		Origin: origin, Organisation: organisation, Admins: admins,
+		Node: trust.Node{VKey: checkpoint.VKey(origin, node.Public().Ed25519()), PublicKey: node.Public().String()},
+	}
+}
+
+// begin writes the genesis into the new store, and the second place.
+func begin(c Config, s *store.Store, node *sign.Key, envelope []byte) (*checkpoint.Identity, error) {
 	second := c.second()
 	if _, _, err := second.Read(); !errors.Is(err, store.ErrNotFound) {
 		return nil, errors.Join(fmt.Errorf("%s is the second place of another ledger and is not overwritten: choose another folder with --second-place", second.Path()), err)
@@ -79,19 +99,51 @@ func create(c Config, s *store.Store, origin, organisation, adminName, adminKey 
 	if err := second.Create(); err != nil {
 		return nil, err
 	}
-	genesis := trust.Genesis{
-		Origin: origin, Organisation: organisation,
-		Node:   trust.Node{VKey: checkpoint.VKey(origin, node.Public().Ed25519()), PublicKey: node.Public().String()},
-		Admins: trust.Admins{Threshold: 1, Keys: []trust.Admin{{Name: adminName, PublicKey: admin.Public().String()}}},
-	}
-	l, err := ledger.Create(ledger.Config{Store: s, Artifacts: store.NewArtifacts(nil, c.Dir), Second: second, Node: node, Clock: ledger.SystemClock()}, genesis, []*sign.Key{admin})
+	l, err := ledger.CreateFrom(ledger.Config{Store: s, Artifacts: store.NewArtifacts(nil, c.Dir), Second: second, Node: node, Clock: ledger.SystemClock()}, envelope)
 	if err != nil {
 		return nil, err
 	}
 	p := l.Prove()
 	defer p.Close()
-	id, err := Identity(p.Snapshot())
-	return &Created{Identity: id, Admin: admin}, err
+	return Identity(p.Snapshot())
+}
+
+// preparedKey is where the node's key lies between Prepare and CreateFrom.
+func (c Config) preparedKey() string { return filepath.Clean(c.Dir) + ".node.key" }
+
+// Prepare begins a ledger whose admins sign the genesis on machines of their
+// own: it makes the node's key, beside the data directory, and the action file.
+func Prepare(c Config, origin, organisation string, admins trust.Admins) (*action.File, error) {
+	c = c.withDefaults()
+	if err := syntax.Origin(origin); err != nil {
+		return nil, err
+	}
+	node, err := sign.GenerateEd25519File(c.preparedKey())
+	if err != nil {
+		return nil, fmt.Errorf("the node's key: %w", err)
+	}
+	return action.Genesis(genesis(origin, organisation, node, admins), node, time.Now())
+}
+
+// CreateFrom makes the ledger that Prepare began, once the admins have signed.
+func CreateFrom(c Config, f *action.File) (*checkpoint.Identity, error) {
+	c = c.withDefaults()
+	node, err := sign.Load(c.preparedKey())
+	if err != nil {
+		return nil, fmt.Errorf("the node's key of `ledger init --admin`: %w", err)
+	}
+	if len(f.Actions) != 1 {
+		return nil, errors.New("a genesis file holds exactly one action")
+	}
+	s, err := store.Create(c.Dir, store.Options{Logger: c.Logger})
+	if err != nil {
+		return nil, err
+	}
+	id, err := begin(c, s, node, f.Envelopes()[0])
+	if err = errors.Join(err, s.Close()); err != nil {
+		return nil, errors.Join(err, undo(c))
+	}
+	return id, os.Rename(c.preparedKey(), c.NodeKey)
 }
 
 // outside refuses an admin key below the data directory.
