@@ -9,6 +9,7 @@ import (
 
 	"evidence-ledger/ledger/sign"
 	"evidence-ledger/ledger/store"
+	"evidence-ledger/verify"
 	"evidence-ledger/verify/checkpoint"
 	"evidence-ledger/verify/entry"
 	"evidence-ledger/verify/event"
@@ -170,7 +171,7 @@ func loadHead(snap *store.Snapshot, size uint64, state *trust.State) (*Head, err
 	if err != nil {
 		return nil, fmt.Errorf("read the newest checkpoint: %w", err)
 	}
-	signed, err := openNote(noteBytes, state)
+	signed, err := verify.Checkpoint(noteBytes, state)
 	if err != nil {
 		return nil, fmt.Errorf("the newest checkpoint: %w", err)
 	}
@@ -178,18 +179,6 @@ func loadHead(snap *store.Snapshot, size uint64, state *trust.State) (*Head, err
 		return nil, fmt.Errorf("the store has %d entries with root %s, its newest checkpoint says %d entries with root %s: the store was changed; run `ledger verify`", size, tree.Root(), signed.Size, signed.Root)
 	}
 	return &Head{Checkpoint: signed.Checkpoint, Note: noteBytes, chain: chain, tree: tree}, nil
-}
-
-func openNote(noteBytes []byte, state *trust.State) (*checkpoint.Signed, error) {
-	unverified, err := checkpoint.ParseUnverified(noteBytes)
-	if err != nil {
-		return nil, err
-	}
-	v, _, err := checkpoint.NewVerifier(state.NodeVKey(unverified.Size))
-	if err != nil {
-		return nil, err
-	}
-	return checkpoint.Open(noteBytes, v)
 }
 
 // SecondPlaceError: store and second place contradict each other. The node
@@ -217,7 +206,7 @@ func (l *Ledger) compareSecond(head *Head, snap *store.Snapshot, state *trust.St
 	if err != nil {
 		return err
 	}
-	second, err := openNote(noteBytes, state)
+	second, err := verify.Checkpoint(noteBytes, state)
 	if err != nil {
 		return fmt.Errorf("second place %s: %w", l.c.Second.Path(), err)
 	}

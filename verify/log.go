@@ -235,6 +235,9 @@ func (v *logVerifier) trust(r *read) {
 	}
 	v.state = next
 	v.shared.Store(next)
+	for keyID, name := range next.Names() { // those that left stay
+		v.admins[keyID] = name
+	}
 	if r.index == 0 {
 		v.begin()
 	}
@@ -258,13 +261,10 @@ func (v *logVerifier) checkIdentity(r *read, s *trust.State) error {
 	return nil
 }
 
-// begin reads what needs the genesis: names, and the known checkpoints.
+// begin reads what needs the genesis: its names, and the known checkpoints.
 func (v *logVerifier) begin() {
 	g := v.state.Genesis()
 	v.report.Origin, v.report.Organisation = g.Origin, g.Organisation
-	for keyID, name := range v.state.Names() {
-		v.admins[keyID] = name
-	}
 	if id := v.o.Identity; id != nil && id.Floor != nil {
 		v.known[id.Floor.Size] = append(v.known[id.Floor.Size], knownRoot{name: "the identity line", root: id.Floor.Root})
 	}
@@ -297,15 +297,7 @@ func (v *logVerifier) vouched(k knownRoot) bool {
 }
 
 func (v *logVerifier) open(note []byte) (*checkpoint.Signed, error) {
-	unverified, err := checkpoint.ParseUnverified(note)
-	if err != nil {
-		return nil, err
-	}
-	verifier, _, err := checkpoint.NewVerifier(v.state.NodeVKey(unverified.Size))
-	if err != nil {
-		return nil, err
-	}
-	return checkpoint.Open(note, verifier)
+	return Checkpoint(note, v.state)
 }
 
 func (v *logVerifier) authority(r *read) error {
@@ -453,6 +445,10 @@ func (v *logVerifier) heads() {
 	for size, roots := range v.known {
 		for _, k := range roots {
 			if size == 0 || !v.vouched(k) {
+				continue
+			}
+			if size <= v.size { // passed over with entries that are missing
+				v.notChecked("the checkpoint of %d entries in %s: an entry before it cannot be read", size, k.name)
 				continue
 			}
 			v.report.Add(problem.New("log.rollback", k.name, "%s missing: it holds a signed checkpoint of %d entries, the log ends after %d", spanIs("entry", "entries", v.size, size-1), size, v.size).

@@ -36,10 +36,10 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"evidence-ledger/collectors/spool"
+	"evidence-ledger/verify"
 	"evidence-ledger/verify/checkpoint"
 	"evidence-ledger/verify/problem"
 	"evidence-ledger/verify/submission"
@@ -81,9 +81,9 @@ var ErrAhead = errors.New("the node's last numbers are ahead of the spool's")
 
 // Publisher is one connection's worth of publishing.
 type Publisher struct {
-	config   Config
-	verifier note.Verifier
-	wake     chan struct{}
+	config Config
+	keys   verify.Keys // the identity's key, or what the admins have rotated it to
+	wake   chan struct{}
 	// reconnected is set from outside that goroutine.
 	reconnected atomic.Bool
 	fresh       chan struct{} // closed at the first refresh that came to an end
@@ -135,17 +135,17 @@ func New(c Config) (*Publisher, error) {
 	if c.Patience <= 0 {
 		c.Patience = 5 * time.Second
 	}
-	verifier, _, err := checkpoint.NewVerifier(c.Identity.VKey)
+	keys, err := knownKeys(c)
 	if err != nil {
 		return nil, err
 	}
-	p := &Publisher{config: c, verifier: verifier, wake: make(chan struct{}, 1), fresh: make(chan struct{}), newest: start(c.Identity), flights: map[string]*flight{}}
+	p := &Publisher{config: c, keys: keys, wake: make(chan struct{}, 1), fresh: make(chan struct{}), newest: start(c.Identity), flights: map[string]*flight{}}
 	stored, err := c.Spool.Checkpoint()
 	if err != nil {
 		return nil, err
 	}
 	if stored != nil {
-		signed, err := checkpoint.Open(stored, verifier)
+		signed, err := verify.Checkpoint(stored, keys)
 		if err != nil {
 			return nil, fmt.Errorf("the newest checkpoint on the spool is not of the pinned identity: %w", err)
 		}
@@ -429,7 +429,7 @@ func (p *Publisher) settle(ctx context.Context, notices []*submission.Notice) er
 			}
 			continue
 		}
-		r, err := p.checkReceipt(item, n.Receipt)
+		r, err := p.checkReceipt(ctx, item, n.Receipt)
 		if err != nil {
 			p.badReceipt(item.ID, err)
 			continue

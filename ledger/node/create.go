@@ -13,6 +13,7 @@ import (
 	"evidence-ledger/ledger/action"
 	"evidence-ledger/ledger/sign"
 	"evidence-ledger/ledger/store"
+	"evidence-ledger/verify"
 	"evidence-ledger/verify/checkpoint"
 	"evidence-ledger/verify/syntax"
 	"evidence-ledger/verify/trust"
@@ -197,15 +198,11 @@ func Floor(s *store.Snapshot) (*checkpoint.Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	size, _, noteBytes, err := s.LatestCheckpoint()
+	_, _, noteBytes, err := s.LatestCheckpoint()
 	if err != nil {
 		return nil, fmt.Errorf("read the newest checkpoint: %w", err)
 	}
-	v, _, err := checkpoint.NewVerifier(state.NodeVKey(size))
-	if err != nil {
-		return nil, err
-	}
-	signed, err := checkpoint.Open(noteBytes, v)
+	signed, err := verify.Checkpoint(noteBytes, state)
 	if err != nil {
 		return nil, err
 	}
