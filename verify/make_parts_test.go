@@ -157,6 +157,12 @@ func makeEvents(c *collection) {
 	for _, e := range schemaChanges {
 		c.bad("E41", e.where, e.why, eventIn{sealed(edit(e.payload, e.old, e.new), nodeKey)})
 	}
+	for _, p := range []string{revokeWeb1, stolenWeb1, rotateNode, changeAdmins} {
+		c.good("an action", eventIn{sealed(p, alice, bob)})
+	}
+	for _, e := range actionChanges {
+		c.bad("E41", e.where, e.why, eventIn{sealed(edit(e.payload, e.old, e.new), alice, bob)})
+	}
 }
 
 var sealedPayload = ownPayload("ledger.sealed", 9, `{"selection":{"types":["patch.run.completed"],"controls":[],"from":"2026-03-01T00:00:00.000000Z"},"recipient":"auditor","size":9,`+
@@ -246,8 +252,10 @@ var ownChanges = []change{
 	{"E27", "predicate.event.observedAt", "no time", `"observedAt":"2026-03-01T08:00:00Z"`, `"observedAt":""`},
 }
 
-// schemaChanges has at least one for each schema.
-var schemaChanges = []struct{ payload, where, why, old, new string }{
+type schemaChange struct{ payload, where, why, old, new string }
+
+// schemaChanges and actionChanges have at least one for each schema.
+var schemaChanges = []schemaChange{
 	{full, "predicate.data.tool", "no tool", `"tool":"apt",`, ``},
 	{full, "predicate.data.extra", "an unknown member", `"tool":"apt"`, `"tool":"apt","extra":1`},
 	{full, "predicate.data.packages.0.action", "another action", `"upgrade"`, `"upgraded"`},

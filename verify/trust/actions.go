@@ -32,7 +32,7 @@ type Rotated struct {
 }
 
 // AdminsChanged is the `data` of trust.admins-changed: all admins from then on,
-// those that are new with their possession.
+// those whose key is new with its possession.
 type AdminsChanged struct {
 	Basis  string `json:"basis"`
 	Admins Admins `json:"admins"`
@@ -195,8 +195,8 @@ func (s *State) newNode(n Node, index uint64) (*key.Public, error) {
 	return k, nil
 }
 
-// setAdmins replaces the admins. Those of the genesis sign it themselves; a key
-// that comes in later shows its possession.
+// setAdmins replaces the admins. For those of the genesis its signers vouch; a
+// key that comes in later shows its possession.
 func (s *State) setAdmins(a Admins) error {
 	names, before, now := map[string]bool{}, s.admins, map[string]string{}
 	for i, admin := range a.Keys {
@@ -205,6 +205,9 @@ func (s *State) setAdmins(a Admins) error {
 			return problem.New("trust.names-distinct", where+".name", "the admin name %q occurs twice", admin.Name)
 		}
 		names[admin.Name] = true
+		if admin.Name == nodeName {
+			return problem.New("trust.name-reserved", where+".name", "the name node is the ledger node's own")
+		}
 		k, err := s.adminKey(admin, before, now, where)
 		if err != nil {
 			return err
@@ -219,17 +222,18 @@ func (s *State) setAdmins(a Admins) error {
 	return nil
 }
 
-// adminKey is one that stays an admin's, or a new one with its possession.
+// adminKey is one that stays an admin's, or a new one with its possession. Where
+// one that stays shows its possession too, that holds as well.
 func (s *State) adminKey(admin Admin, before, now map[string]string, where string) (*key.Public, error) {
 	k, err := key.Parse(admin.PublicKey)
-	if err == nil && before[k.ID()] != "" && now[k.ID()] == "" {
-		return k, nil
+	stays := err == nil && before[k.ID()] != "" && now[k.ID()] == ""
+	if !stays {
+		if k, err = s.newKey(admin.PublicKey, where+".publicKey"); err != nil {
+			return nil, err
+		}
 	}
-	if k, err = s.newKey(admin.PublicKey, where+".publicKey"); err != nil {
-		return nil, err
-	}
-	if before == nil {
-		return k, nil // genesis
+	if before == nil || stays && admin.Possession == "" {
+		return k, nil // of genesis, or shown before
 	}
 	return k, s.possession(k, admin.Name, admin.Possession, where+".possession")
 }

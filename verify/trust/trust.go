@@ -52,7 +52,7 @@ type Node struct {
 type Admin struct {
 	Name      string `json:"name"`
 	PublicKey string `json:"publicKey"`
-	// Possession stands only in trust.admins-changed, of a key that is new.
+	// Possession stands only in trust.admins-changed; a key that is new has it.
 	Possession string `json:"possession,omitzero"`
 }
 
@@ -352,7 +352,8 @@ func (s *State) ByNKey(nkey string) (Enrolment, bool) {
 	return Enrolment{}, false
 }
 
-// Names gives the name behind each key of the node and the admins.
+// Names gives the name behind each key that the node has or had, and of the
+// admins in force.
 func (s *State) Names() map[string]string {
 	names := map[string]string{}
 	for _, n := range s.nodes {
