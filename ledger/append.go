@@ -81,6 +81,9 @@ func (l *Ledger) Append(candidates []*Candidate) ([]Outcome, error) {
 }
 
 func (l *Ledger) append(candidates []*Candidate) ([]Outcome, error) {
+	if l.stopped != nil {
+		return nil, l.stopped
+	}
 	if err := l.Err(); err != nil {
 		return nil, err
 	}

@@ -49,8 +49,11 @@ type Config struct {
 	// none is prepared; Rotated is called once it is the node's key, committed.
 	NextNode func() (*sign.Key, error)
 	Rotated  func() error
-	Schemas  *event.Schemas // nil: the built-in ones
-	Clock    Clock
+	// Conflicts is the folder that keeps notes which prove a fork or a
+	// rollback; "" keeps none.
+	Conflicts string
+	Schemas   *event.Schemas // nil: the built-in ones
+	Clock     Clock
 }
 
 // Ledger is an open log. Append is serial; everything else may run beside it.
@@ -65,7 +68,9 @@ type Ledger struct {
 	failed chan struct{} // closed once err is set
 	err    error
 
-	rejected time.Time // when the last ledger.rejections was logged
+	stopped  error                  // a *ConflictError
+	lastNote atomic.Pointer[string] // the note that Witness saw to fit last
+	rejected time.Time              // when the last ledger.rejections was logged
 
 	state atomic.Pointer[trust.State]
 	head  atomic.Pointer[Head]

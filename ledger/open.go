@@ -53,6 +53,9 @@ func Open(c Config) (*Ledger, error) {
 	if err := l.compareSecond(head, snap, state); err != nil {
 		return nil, err
 	}
+	if err := l.checkConflict(snap, head); err != nil {
+		return nil, err
+	}
 	l.state.Store(state)
 	l.head.Store(head)
 	l.clock = newClockGuard(c.Clock, l.chain.Time())

@@ -107,7 +107,7 @@ func openLedger(c Config) (*store.Store, *ledger.Ledger, error) {
 	}
 	clock := ledger.SystemClock()
 	clock.Accept = c.AcceptClock
-	l, err := ledger.Open(ledger.Config{Store: s, Artifacts: store.NewArtifacts(nil, c.Dir), Second: c.second(), Node: key, Clock: clock,
+	l, err := ledger.Open(ledger.Config{Store: s, Artifacts: store.NewArtifacts(nil, c.Dir), Second: c.second(), Node: key, Clock: clock, Conflicts: filepath.Join(c.Dir, "conflict"),
 		NextNode: func() (*sign.Key, error) { return sign.Load(c.nextKey()) }, Rotated: c.rotated})
 	if err != nil {
 		return nil, nil, errors.Join(err, s.Close())
