@@ -613,17 +613,18 @@ func makeReceipts(c *collection) {
 	header := b.entries[3].Header.Bytes()
 	env := data(b.entries[3].Envelope)
 	edited := func(old, new string) data { return receipt([]byte(edit(string(header), old, new))).Marshal() }
-	c.good("an event and its receipt", receiptIn{id, env, receipt(header).Marshal()})
-	c.bad("R1", "extra", "a byte after the header", receiptIn{id, env, receipt(append(bytes.Clone(header), ' ')).Marshal()})
-	c.bad("R2", "extra", "the header of another entry", receiptIn{id, env, edited("index 3", "index 2")})
-	c.bad("R3", "extra", "the header of another stream", receiptIn{id, env, edited("patch.run.completed", "backup.run.completed")})
-	c.bad("N2", "header", "no header", receiptIn{id, env, receipt(nil).Marshal()})
-	c.bad("P10", "", "another time", receiptIn{id, env, edited("10:00:03", "10:00:04")})
-	c.bad("P10", "", "another event of the stream", receiptIn{id, data(b.entries[2].Envelope), receipt(header).Marshal()})
+	c.good("an event and its receipt", receiptIn{id, nil, env, receipt(header).Marshal()})
+	c.bad("R1", "extra", "a byte after the header", receiptIn{id, nil, env, receipt(append(bytes.Clone(header), ' ')).Marshal()})
+	c.bad("R2", "extra", "the header of another entry", receiptIn{id, nil, env, edited("index 3", "index 2")})
+	c.bad("R3", "extra", "the header of another stream", receiptIn{id, nil, env, edited("patch.run.completed", "backup.run.completed")})
+	c.bad("N2", "header", "no header", receiptIn{id, nil, env, receipt(nil).Marshal()})
+	c.bad("P10", "", "another time", receiptIn{id, nil, env, edited("10:00:03", "10:00:04")})
+	c.bad("P10", "", "another event of the stream", receiptIn{id, nil, data(b.entries[2].Envelope), receipt(header).Marshal()})
 	forged := receipt(header)
 	forged.Checkpoint = noteBy(b.head(), stranger)
-	c.bad("C11", "signature", "signed by another key", receiptIn{id, env, forged.Marshal()})
-	c.bad("P2", "", "no receipt", receiptIn{id, env, data("x")})
+	c.bad("C11", "signature", "signed by another key", receiptIn{id, nil, env, forged.Marshal()})
+	c.bad("P2", "", "no receipt", receiptIn{id, nil, env, data("x")})
+	makeRotatedReceipts(c)
 }
 
 func makeSubmissions(c *collection) {

@@ -312,3 +312,46 @@ func makeTrustForged(l *logs, b *builder) {
 	l.bad("T6", "a removed admin comes back", whole(upTo(9).add(trust.TypeAdmins, sealed(adminsPayload(9, changeMid, 1, comes("bob", bob)), carol, dave))),
 		logProblem{"trust.keys-distinct", 9, "predicate.data.admins.keys.0.publicKey"})
 }
+
+// makeRotatedReceipts: what stream trust says of the node's key.
+func makeRotatedReceipts(c *collection) {
+	b := changingLog()
+	receipt := func(size, index int, k testKey) receiptIn {
+		n := newBuilder()
+		for _, e := range b.entries[:size] {
+			n.put(e)
+		}
+		p := n.proofOf(uint64(index))
+		p.Checkpoint, p.Extra = noteBy(n.head(), k), n.entries[index].Header.Bytes()
+		return receiptIn{b.identity(), nil, data(n.entries[index].Envelope), p.Marshal()}
+	}
+	with := func(in receiptIn, entries ...data) receiptIn {
+		in.Trust = entries
+		return in
+	}
+	e := func(i int) data { return data(b.entries[i].Raw) }
+	before, after := receipt(4, 2, nodeKey), receipt(7, 6, node2)
+	c.good("before the rotation of the node's key", before)
+	c.good("before the rotation, for who knows of it", with(before, e(0), e(1), e(4)))
+	c.good("after the rotation, for who knows of it", with(after, e(0), e(1), e(4)))
+	c.good("an old event under a checkpoint of after the rotation", with(receipt(7, 2, node2), e(0), e(1), e(4)))
+	c.good("all that stream trust has", with(after, e(0), e(1), e(4), e(7), e(8), e(9)))
+	c.bad("C11", "signature", "after the rotation, for who does not know of it", after)
+	c.bad("C11", "signature", "after the rotation, with the actions before", with(after, e(0), e(1)))
+	c.bad("C11", "signature", "after the rotation by the old key", with(receipt(7, 6, nodeKey), e(0), e(1), e(4)))
+	c.bad("C11", "signature", "before the rotation by the new key", with(receipt(4, 2, node2), e(0), e(1), e(4)))
+
+	head := func(i int, old, new string) data { return data(edit(string(e(i)), old, new)) }
+	third := func(d data) receiptIn { return with(after, e(0), e(1), d) }
+	c.bad("I7", "", "another genesis", with(after, head(0, "time 2026-03-01T10", "time 2026-03-01T09"), e(1), e(4)))
+	c.bad("N2", "header", "rubbish", third(data("rubbish")))
+	c.bad("E9", "signatures", "an action without signatures", third(data(edit(string(e(4)), string(b.entries[4].Envelope), string(sealed(rotateMid))))))
+	c.bad("T9", "signatures", "a rotation without a quorum", third(data(edit(string(e(4)), string(b.entries[4].Envelope), string(sealed(rotateMid, nodeKey, alice))))))
+	c.bad("T12", "predicate.data.basis", "an action was left out", with(after, e(0), head(4, fmt.Sprintf("trust 2 %x", leafOf(b, 1)), fmt.Sprintf("trust 1 %x", leafOf(b, 0)))))
+	c.bad("N18", "stream", "an action was left out, and its number", with(after, e(0), e(4)))
+	c.bad("N19", "stream", "another action stood before", third(head(4, fmt.Sprintf("trust 2 %x", leafOf(b, 1)), "trust 2 "+ones64)))
+	c.bad("N15", "index", "the index does not ascend", third(head(4, "index 4", "index 1")))
+	c.bad("N16", "time", "the time goes back", third(head(4, "time 2026-03-01T10:00:04", "time 2026-03-01T10:00:00")))
+	c.bad("N14", "stream", "another stream", third(head(4, "stream trust", "stream ledger.rejections")))
+	c.bad("T11", "predicateType", "no action", third(e(2)))
+}
