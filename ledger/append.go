@@ -213,28 +213,32 @@ func (b *batch) follow(state *trust.State) error {
 // receipt, whoever has revoked what since; another payload under its id is
 // refused.
 func (b *batch) duplicate(ev *event.Event) (index uint64, duplicate bool, err error) {
-	earlier, index := b.ids[ev.ID], b.at[ev.ID]
-	if earlier == nil {
-		if index, err = b.snap.IndexOfID(ev.ID); errors.Is(err, store.ErrNotFound) {
-			return 0, false, nil
-		}
-		if err != nil {
-			return 0, false, err
-		}
-		e, err := readEntry(b.snap, index)
-		if err != nil {
-			return 0, false, err
-		}
-		envelope, err := event.ParseEnvelope(e.Envelope)
-		if err != nil {
-			return 0, false, fmt.Errorf("entry %d: %w", index, err)
-		}
-		earlier = &event.Event{Envelope: envelope}
+	earlier := [32]byte{}
+	if inHand := b.ids[ev.ID]; inHand != nil {
+		index, earlier = b.at[ev.ID], inHand.Envelope.PayloadSHA256()
+	} else if index, err = b.snap.IndexOfID(ev.ID); errors.Is(err, store.ErrNotFound) {
+		return 0, false, nil
+	} else if err != nil {
+		return 0, false, err
+	} else if earlier, err = payloadAt(b.snap, index); err != nil {
+		return 0, false, err
 	}
-	if earlier.Envelope.PayloadSHA256() != ev.Envelope.PayloadSHA256() {
+	if earlier != ev.Envelope.PayloadSHA256() {
 		return 0, false, problem.New("event.id-repeated", "predicate.event.id", "event %s stands in the log already with another payload, as entry %d", ev.ID, index)
 	}
 	return index, true, nil
+}
+
+func payloadAt(snap *store.Snapshot, index uint64) ([32]byte, error) {
+	e, err := readEntry(snap, index)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	envelope, err := event.ParseEnvelope(e.Envelope)
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("entry %d: %w", index, err)
+	}
+	return envelope.PayloadSHA256(), nil
 }
 
 // number: each number of a key and type is used once, and links to its

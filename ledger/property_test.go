@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"flag"
 	"fmt"
 	"testing"
 	"time"
@@ -18,6 +19,9 @@ import (
 // batches and over restarts: the outcome is the expected one, and the ledger
 // that it leaves verifies, with every row of every table.
 func TestAnySequence(t *testing.T) {
+	if err := flag.Set("rapid.checks", fmt.Sprint(80/thin)); err != nil {
+		t.Fatal(err)
+	}
 	rapid.Check(t, func(rt *rapid.T) {
 		m := &model{t: t, l: ledgertest.Create(t, dir, vfs.NewMem()), entries: 1, index: map[string]uint64{}}
 		m.enrol()

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -8,7 +9,23 @@ import (
 	"evidence-ledger/ledger/store"
 	"evidence-ledger/verify/checkpoint"
 	"evidence-ledger/verify/entry"
+	"evidence-ledger/verify/event"
 )
+
+// Holds tells whether the very payload of the event is in the log already.
+func (l *Ledger) Holds(ev *event.Event) (bool, error) {
+	snap := l.c.Store.Snapshot()
+	defer snap.Close()
+	index, err := snap.IndexOfID(ev.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	earlier, err := payloadAt(snap, index)
+	return earlier == ev.Envelope.PayloadSHA256(), err
+}
 
 // Proofs makes receipts and proofs against one head. It remembers the tiles
 // that it read, so that the receipts of one batch read each tile once. It is

@@ -75,6 +75,7 @@ type rig struct {
 	port            int
 	observed        int // stanzas in the log that the collector reads
 	node, collector *process
+	client          *node.Client // it dials again by itself
 }
 
 func newRig(t *testing.T) *rig {
@@ -243,7 +244,7 @@ func (r *rig) startCollector() {
 // await polls until ok, while both processes live.
 func (r *rig) await(what string, ok func() bool) {
 	r.Helper()
-	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		r.node.alive()
 		if r.collector != nil && r.collector.cmd.ProcessState == nil {
 			r.collector.alive()
@@ -258,7 +259,11 @@ func (r *rig) await(what string, ok func() bool) {
 func (r *rig) size() (size uint64) {
 	r.Helper()
 	r.await("the node", func() bool {
-		s, err := nodeStatus(r.path("ledger-data"), 0)
+		if r.client == nil {
+			r.client, _ = node.Dial(r.path("ledger-data"))
+			return false
+		}
+		s, err := r.client.Status()
 		size = s.Size
 		return err == nil
 	})
@@ -332,9 +337,10 @@ func (r *rig) finish(inFlight int) {
 	}
 	r.collect()
 	var s *agent.Status
+	client := r.agent()
 	r.await("the last receipt", func() (empty bool) {
 		var err error
-		s, err = r.agent().Status(r.Context())
+		s, err = client.Status(r.Context())
 		return err == nil && s.Pending == 0
 	})
 	if s.Refused != 0 || s.Bytes != 0 || s.Conflict != "" || s.Publishing.BadReceipts != 0 {

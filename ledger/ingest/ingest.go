@@ -186,6 +186,15 @@ func (in *Ingest) read(c *ledger.Candidate, m *bus.Message, sender, typ string) 
 	case err != nil:
 		return err
 	}
+	if err := s.FitsSubject(c.Event, sender, typ); err != nil {
+		return err
+	}
+	// What is in the log already gets its receipt, whatever else came along.
+	if held, err := in.Ledger.Holds(c.Event); err != nil {
+		in.Logger.Error("look for an event in the log", "id", c.Event.ID, "err", err) // the appender looks again
+	} else if held && c.Signed {
+		return nil
+	}
 	if err := s.Fits(c.Event, sender, typ); err != nil {
 		return err
 	}

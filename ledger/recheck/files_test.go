@@ -65,20 +65,21 @@ func contents(t *testing.T, dir string) map[string]string {
 
 // honest holds the one thing that matters of a damaged folder: either an error
 // that says something, or problems, or every row is what it was.
-func honest(t *testing.T, o original, whole map[string]string) (entries int) {
+func honest(t *testing.T, o original, whole map[string]string) {
 	t.Helper()
 	r, err := verifyDir(o.dir, o.identity)
 	if err != nil {
 		if len(err.Error()) < 20 || !strings.Contains(err.Error(), o.dir) {
 			t.Errorf("the error does not say where: %v", err)
 		}
-		return 0
+		return
 	}
 	switch r.Verdict {
 	case verify.Problems:
 		if r.ProblemCount == 0 || r.ExitCode() != 1 {
 			t.Errorf("%+v", r)
 		}
+		entries := 0
 		for _, p := range r.Problems {
 			if p.Index >= 0 || strings.Contains(p.Where, "table") || strings.Contains(p.Where, "checkpoint") || strings.Contains(p.Where, "tile") {
 				entries++
@@ -100,7 +101,6 @@ func honest(t *testing.T, o original, whole map[string]string) (entries int) {
 	default:
 		t.Errorf("verdict %s", r.Verdict)
 	}
-	return entries
 }
 
 // copiedFrom copies the store at rest, or the one that a crash left, whose
@@ -127,6 +127,7 @@ func TestTamperFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		kinds := map[string]int{}
+		cases := 0
 		for _, path := range paths {
 			info, err := os.Stat(path)
 			if err != nil {
@@ -139,12 +140,14 @@ func TestTamperFiles(t *testing.T) {
 			}
 			kinds[kind]++
 			damage := func(what string, harm func(t *testing.T, path string)) {
+				if cases++; cases%thin != 0 {
+					return
+				}
 				t.Run(fmt.Sprintf("%s/%s/%s", name, file, what), func(t *testing.T) {
 					t.Parallel()
 					o := copiedFrom(t, crashed)
 					harm(t, filepath.Join(o.dir, "store", file))
-					n := honest(t, o, whole)
-					t.Logf("%d places named", n)
+					honest(t, o, whole)
 				})
 			}
 			samples := int64(3)

@@ -1,0 +1,5 @@
+//go:build !race
+
+package recheck_test
+
+const thin = 1

@@ -1,0 +1,7 @@
+//go:build race
+
+package recheck_test
+
+// thin: what takes a minute becomes ten with the race detector, which looks for
+// races and not for what each case shows.
+const thin = 8
