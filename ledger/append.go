@@ -196,7 +196,7 @@ func (b *batch) follow(state *trust.State) error {
 		return nil
 	}
 	if b.next == nil {
-		return errors.New("this node has no next key prepared: `ledger key rotate` makes one")
+		return errors.New("this node has no next key prepared: `ledger propose rotate` makes one")
 	}
 	key, err := b.next()
 	if err != nil {

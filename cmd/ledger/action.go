@@ -22,7 +22,8 @@ import (
 )
 
 func keyCommand(o *options) *cobra.Command {
-	cmd := &cobra.Command{Use: "key", Short: "Make keys and show their public halves; rotate the node's"}
+	var identity string
+	cmd := &cobra.Command{Use: "key", Short: "Make admins' keys and show their public halves"}
 	cmd.AddCommand(&cobra.Command{
 		Use:   "new FILE",
 		Short: "Make an admin's key and print its public half",
@@ -47,24 +48,48 @@ func keyCommand(o *options) *cobra.Command {
 			fmt.Fprintf(cmd.OutOrStdout(), "%s\nkey id %s\n", k.Public(), k.Public().ID())
 			return nil
 		},
-	}, &cobra.Command{
+	})
+	proof := &cobra.Command{
 		Use:   "possess NAME FILE",
 		Short: "Show, as NAME, that you hold a key: what `propose admins` needs of a new admin",
-		Args:  cobra.ExactArgs(2),
+		Long: `Sign, as NAME, that you hold a key, and print what ` + "`ledger propose admins`" + ` takes.
+That counts for one ledger: the one of --identity, else the one in the data directory.`,
+		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			state, err := o.trust()
+			origin, err := o.origin(identity)
 			if err != nil {
 				return err
 			}
-			admin, err := possess(state.Origin(), args[0], args[1])
+			if err := syntax.Collector(args[0]); err != nil {
+				return err
+			}
+			admin, err := possess(origin, args[0], args[1])
 			if err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s=%s:%s\n", admin.Name, admin.PublicKey, admin.Possession)
 			return nil
 		},
-	})
+	}
+	proof.Flags().StringVar(&identity, "identity", "", "the identity line, or the file that holds it, where the ledger itself is elsewhere")
+	cmd.AddCommand(proof)
 	return cmd
+}
+
+// origin is the ledger's name, by its identity line or as the directory has it.
+func (o *options) origin(identity string) (string, error) {
+	if identity != "" {
+		id, err := parseIdentity(identity)
+		if err != nil {
+			return "", err
+		}
+		return id.Origin, nil
+	}
+	state, err := o.trust()
+	if err != nil {
+		return "", err
+	}
+	return state.Origin(), nil
 }
 
 func possess(origin, name, file string) (trust.Admin, error) {
@@ -162,6 +187,9 @@ func proposeRevoke(propose proposer) *cobra.Command {
 		Short: "Let a key sign nothing more",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
+			if (reason == "compromised") != (since != "") {
+				return errors.New("--doubted-since says since when a stolen key is doubted: it is needed with --reason compromised, and only then")
+			}
 			return propose(trust.TypeRevoked, fmt.Sprintf("%s may not publish any more: %s", args[0], reason), func(s *trust.State) (any, error) {
 				id, err := keyOf(s, args[0], keyID)
 				return &trust.Revoked{Basis: action.Basis(s), Name: args[0], KeyID: id, Reason: reason, DoubtedSince: since}, err

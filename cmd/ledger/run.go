@@ -13,6 +13,7 @@ import (
 	"evidence-ledger/ledger/action"
 	"evidence-ledger/ledger/node"
 	"evidence-ledger/verify/key"
+	"evidence-ledger/verify/syntax"
 	"evidence-ledger/verify/trust"
 )
 
@@ -78,11 +79,20 @@ next: ledger serve --dir %s%s
 // initQuorum begins a ledger whose admins are elsewhere.
 func initQuorum(o *options, origin, organisation string, list []string, threshold int, out string) error {
 	admins := trust.Admins{Threshold: threshold}
+	given := map[string]bool{}
 	for _, a := range list {
 		name, public, ok := strings.Cut(a, "=")
 		if _, err := key.Parse(public); !ok || err != nil {
 			return fmt.Errorf("--admin %s: expected NAME=PUBLICKEY as `ledger key new` prints it: %v", a, err)
 		}
+		if err := syntax.Collector(name); err != nil {
+			return fmt.Errorf("--admin %s: %w", a, err)
+		}
+		// The genesis would be refused, too, but only once everybody has signed it.
+		if given[name] || given[public] {
+			return fmt.Errorf("--admin %s: this name or key is given twice; each admin has a name and a key of their own", a)
+		}
+		given[name], given[public] = true, true
 		admins.Keys = append(admins.Keys, trust.Admin{Name: name, PublicKey: public})
 	}
 	if threshold < 1 || threshold > len(admins.Keys) {
