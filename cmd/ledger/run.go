@@ -139,7 +139,10 @@ func serveCommand(o *options) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&c.NATS, "nats", "127.0.0.1:4222", "where collectors connect, loopback only")
+	f.StringVar(&c.NATS, "nats", "127.0.0.1:4222", "where collectors connect; loopback only, unless with TLS")
+	f.StringVar(&c.TLS.CertFile, "tls-cert", "", "the certificate (PEM, with its chain) for collectors, who then must use TLS; read again when it changes")
+	f.StringVar(&c.TLS.KeyFile, "tls-key", "", "the certificate's private key, readable by its owner only")
+	f.StringVar(&c.TLS.ClientCAFile, "tls-client-ca", "", "collectors must show a certificate of one of the CAs in this file")
 	f.StringVar(&c.HTTP, "http", "127.0.0.1:8480", "where checkpoint and tiles are served, loopback only; empty for nowhere")
 	f.StringVar(&c.NodeKey, "node-key", "", "the node's key file (default DIR/node.key)")
 	f.Int64Var(&c.QueueBytes, "queue-bytes", 1<<30, "how much may wait in the stream EVIDENCE")

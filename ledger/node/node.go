@@ -46,8 +46,11 @@ type Config struct {
 	// SecondPlace is the folder of the newest checkpoint's second place, best
 	// on another disk; "" means DIR/second-place.
 	SecondPlace string
-	// NATS is where collectors connect: a loopback address and a port.
+	// NATS is where collectors connect: an address and a port, of loopback
+	// unless there is TLS.
 	NATS string
+	// TLS is required of all collectors where it is given.
+	TLS bus.TLS
 	// HTTP is where tiles and checkpoint are served: a loopback address and a
 	// port; "" serves none.
 	HTTP string
@@ -131,7 +134,7 @@ func Start(ctx context.Context, c Config) (n *Node, err error) {
 		return n, fmt.Errorf("remove old snapshots: %w", err)
 	}
 	if n.bus, err = bus.Start(ctx, bus.Options{
-		Listen: c.NATS, StoreDir: filepath.Join(c.Dir, "jetstream"), MaxBytes: c.QueueBytes,
+		Listen: c.NATS, TLS: c.TLS, StoreDir: filepath.Join(c.Dir, "jetstream"), MaxBytes: c.QueueBytes,
 		Authorize: n.authorize, Logger: c.Logger.With("component", "bus"),
 	}); err != nil {
 		return n, err
@@ -163,7 +166,7 @@ func listenLoopback(address string) (net.Listener, error) {
 		return nil, fmt.Errorf("%q is no address and port: %w", address, err)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, fmt.Errorf("%s is not a loopback address: there is no TLS yet, put a proxy in front of 127.0.0.1", host)
+		return nil, fmt.Errorf("%s is not a loopback address: checkpoint and tiles are served without TLS, put a proxy in front of 127.0.0.1", host)
 	}
 	return net.Listen("tcp", address)
 }
