@@ -142,9 +142,16 @@ comes first, propose it anew.`,
 
 type proposer func(typ, summary string, data func(*trust.State) (any, error)) error
 
-func writeNew(f *action.File, path string) error {
+func absent(path string) error {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s exists already: name another file with -o", path)
+	}
+	return nil
+}
+
+func writeNew(f *action.File, path string) error {
+	if err := absent(path); err != nil {
+		return err
 	}
 	if err := f.Write(path); err != nil {
 		return err
@@ -256,7 +263,7 @@ func proposeAdmins(propose proposer) *cobra.Command {
 					}
 					d.Admins.Keys = append(d.Admins.Keys, admin)
 				}
-				return d, nil
+				return d, checkAdmins(d.Admins)
 			})
 		},
 	}
@@ -308,6 +315,10 @@ func signCommand() *cobra.Command {
 			k, err := sign.Load(keyFile)
 			if err != nil {
 				return err
+			}
+			if f.SignedBy(k.Public().ID()) {
+				fmt.Fprintln(cmd.OutOrStdout(), "this key has signed it already; another admin's is needed")
+				return nil
 			}
 			if err := f.Sign(k); err != nil {
 				return err

@@ -79,7 +79,6 @@ next: ledger serve --dir %s%s
 // initQuorum begins a ledger whose admins are elsewhere.
 func initQuorum(o *options, origin, organisation string, list []string, threshold int, out string) error {
 	admins := trust.Admins{Threshold: threshold}
-	given := map[string]bool{}
 	for _, a := range list {
 		name, public, ok := strings.Cut(a, "=")
 		if _, err := key.Parse(public); !ok || err != nil {
@@ -88,21 +87,34 @@ func initQuorum(o *options, origin, organisation string, list []string, threshol
 		if err := syntax.Collector(name); err != nil {
 			return fmt.Errorf("--admin %s: %w", a, err)
 		}
-		// The genesis would be refused, too, but only once everybody has signed it.
-		if given[name] || given[public] {
-			return fmt.Errorf("--admin %s: this name or key is given twice; each admin has a name and a key of their own", a)
-		}
-		given[name], given[public] = true, true
 		admins.Keys = append(admins.Keys, trust.Admin{Name: name, PublicKey: public})
 	}
-	if threshold < 1 || threshold > len(admins.Keys) {
-		return fmt.Errorf("--threshold %d: 1 to %d of the admins must sign", threshold, len(admins.Keys))
+	if err := checkAdmins(admins); err != nil {
+		return err
+	}
+	if err := absent(out); err != nil {
+		return err
 	}
 	f, err := node.Prepare(o.config(), origin, organisation, admins)
 	if err != nil {
 		return err
 	}
 	return writeNew(f, out)
+}
+
+// checkAdmins finds what the ledger would refuse only once everybody has signed.
+func checkAdmins(admins trust.Admins) error {
+	given := map[string]bool{}
+	for _, a := range admins.Keys {
+		if given[a.Name] || given[a.PublicKey] {
+			return fmt.Errorf("admin %s: this name or key is given twice; each admin has a name and a key of their own", a.Name)
+		}
+		given[a.Name], given[a.PublicKey] = true, true
+	}
+	if admins.Threshold < 1 || admins.Threshold > len(admins.Keys) {
+		return fmt.Errorf("--threshold %d: 1 to %d of the admins must sign", admins.Threshold, len(admins.Keys))
+	}
+	return nil
 }
 
 // initFrom makes the ledger once its genesis is signed.

@@ -153,6 +153,16 @@ func (a *Action) Event() (*event.Event, error) {
 	return ev, nil
 }
 
+// SignedBy tells whether every action has a signature that names this key.
+func (f *File) SignedBy(keyID string) bool {
+	for _, a := range f.Actions {
+		if !a.signedBy(keyID) {
+			return false
+		}
+	}
+	return true
+}
+
 // Sign adds one admin's signature to every action; one that it has already is
 // left as it is.
 func (f *File) Sign(k *sign.Key) error {

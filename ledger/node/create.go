@@ -127,6 +127,7 @@ func Prepare(c Config, origin, organisation string, admins trust.Admins) (*actio
 }
 
 // CreateFrom makes the ledger that Prepare began, once the admins have signed.
+// The prepared key goes when the ledger, which has it too, is complete.
 func CreateFrom(c Config, f *action.File) (*checkpoint.Identity, error) {
 	c = c.withDefaults()
 	node, err := sign.Load(c.preparedKey())
@@ -140,11 +141,14 @@ func CreateFrom(c Config, f *action.File) (*checkpoint.Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, err := begin(c, s, node, f.Envelopes()[0])
+	var id *checkpoint.Identity
+	if err = os.Link(c.preparedKey(), c.NodeKey); err == nil {
+		id, err = begin(c, s, node, f.Envelopes()[0])
+	}
 	if err = errors.Join(err, s.Close()); err != nil {
 		return nil, errors.Join(err, undo(c))
 	}
-	return id, os.Rename(c.preparedKey(), c.NodeKey)
+	return id, os.Remove(c.preparedKey())
 }
 
 // outside refuses an admin key below the data directory.
