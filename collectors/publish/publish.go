@@ -15,6 +15,9 @@
 //     id; what the node does not know is sent again, the same bytes.
 //   - A refusal releases nothing: it moves the item to the spool's refused
 //     bucket, and only when it is about the very payload (see counts).
+//   - To a tls:// address nothing is said before the node has shown a
+//     certificate for its host that the configured CAs vouch for (TestTLS), and
+//     to any other machine there is no way but tls://.
 //   - Nothing is sent while the node knows higher numbers of our key than the
 //     spool does: then the spool was lost or rolled back.
 //
@@ -47,10 +50,13 @@ import (
 
 type checkpointProof = []tlog.Hash
 
-// Config says who publishes what to whom. All but the last two are required.
+// Config says who publishes what to whom. TLS and the last two may be absent.
 type Config struct {
-	// URL of the node's NATS server, as nats://127.0.0.1:4222.
+	// URL of the node's NATS server, as nats://127.0.0.1:4222, or
+	// tls://ledger.example.org:4222 from another machine.
 	URL string
+	// TLS says whom to believe at a tls:// address.
+	TLS TLS
 	// Name is the enrolled name.
 	Name string
 	// SeedFile holds the NKEY seed.
