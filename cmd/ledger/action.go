@@ -24,24 +24,12 @@ import (
 func keyCommand(o *options) *cobra.Command {
 	var identity string
 	cmd := &cobra.Command{Use: "key", Short: "Make admins' keys and show their public halves"}
-	cmd.AddCommand(&cobra.Command{
-		Use:   "new FILE",
-		Short: "Make an admin's key and print its public half",
+	cmd.AddCommand(keyNewCommand(o), &cobra.Command{
+		Use:   "show KEY",
+		Short: "Print the public half of a key and its key id",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			k, err := sign.GenerateEd25519File(args[0])
-			if err != nil {
-				return err
-			}
-			fmt.Fprintln(cmd.OutOrStdout(), k.Public())
-			return nil
-		},
-	}, &cobra.Command{
-		Use:   "show FILE",
-		Short: "Print the public half of a key file and its key id",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			k, err := sign.Load(args[0])
+			k, err := o.keys().Open(args[0])
 			if err != nil {
 				return err
 			}
@@ -50,7 +38,7 @@ func keyCommand(o *options) *cobra.Command {
 		},
 	})
 	proof := &cobra.Command{
-		Use:   "possess NAME FILE",
+		Use:   "possess NAME KEY",
 		Short: "Show, as NAME, that you hold a key: what `propose admins` needs of a new admin",
 		Long: `Sign, as NAME, that you hold a key, and print what ` + "`ledger propose admins`" + ` takes.
 That counts for one ledger: the one of --identity, else the one in the data directory.`,
@@ -63,7 +51,7 @@ That counts for one ledger: the one of --identity, else the one in the data dire
 			if err := syntax.Collector(args[0]); err != nil {
 				return err
 			}
-			admin, err := possess(origin, args[0], args[1])
+			admin, err := o.possess(origin, args[0], args[1])
 			if err != nil {
 				return err
 			}
@@ -92,8 +80,34 @@ func (o *options) origin(identity string) (string, error) {
 	return state.Origin(), nil
 }
 
-func possess(origin, name, file string) (trust.Admin, error) {
-	k, err := sign.Load(file)
+func keyNewCommand(o *options) *cobra.Command {
+	var algorithm string
+	var encrypt bool
+	cmd := &cobra.Command{
+		Use:   "new FILE",
+		Short: "Make an admin's key and print its public half",
+		Long: `Make a key, mode 0600, and print its public half. With --encrypt the file is of use
+only with its password; openssl reads it as well. Where a command takes a key it also
+takes one in a KMS: hashivault://NAME, openbao://NAME, or SCHEME://... of a plugin
+sigstore-kms-SCHEME, if SCHEME is listed with --kms-scheme.`,
+		Example: "  ledger key new alice.pem --encrypt",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			k, err := o.keys().Generate(args[0], algorithm, encrypt)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), k.Public())
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&algorithm, "algorithm", sign.AlgorithmEd25519, sign.AlgorithmEd25519+" or "+sign.AlgorithmECDSAP256)
+	cmd.Flags().BoolVar(&encrypt, "encrypt", false, "encrypt the file with a password")
+	return cmd
+}
+
+func (o *options) possess(origin, name, file string) (trust.Admin, error) {
+	k, err := o.keys().Open(file)
 	if err != nil {
 		return trust.Admin{}, err
 	}
@@ -292,7 +306,7 @@ func readAdmin(s *trust.State, arg string) (trust.Admin, error) {
 	return trust.Admin{Name: name, PublicKey: public, Possession: possession}, syntax.Collector(name)
 }
 
-func signCommand() *cobra.Command {
+func signCommand(o *options) *cobra.Command {
 	var keyFile string
 	var yes bool
 	cmd := &cobra.Command{
@@ -312,7 +326,7 @@ func signCommand() *cobra.Command {
 			if !yes && !confirmed(cmd) {
 				return errors.New("nothing was signed")
 			}
-			k, err := sign.Load(keyFile)
+			k, err := o.keys().Open(keyFile)
 			if err != nil {
 				return err
 			}
@@ -330,7 +344,7 @@ func signCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&keyFile, "key", "", "your key file")
+	cmd.Flags().StringVar(&keyFile, "key", "", "your key: a file, or a URI such as hashivault://NAME")
 	cmd.Flags().BoolVar(&yes, "yes", false, "sign without asking")
 	cmd.MarkFlagRequired("key")
 	return cmd

@@ -42,7 +42,7 @@ entry on the node accepts what the collector signs, and NATS lets it connect.`,
 			if adminKey == "" {
 				adminKey = o.adminFile()
 			}
-			key, err := sign.Load(adminKey)
+			key, err := o.keys().Open(adminKey)
 			if err != nil {
 				return fmt.Errorf("the admin's key (--admin-key): %w", err)
 			}
@@ -55,7 +55,7 @@ entry on the node accepts what the collector signs, and NATS lets it connect.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&adminKey, "admin-key", "", "the admin's key file (default ledger-admin.pem beside the data directory)")
+	f.StringVar(&adminKey, "admin-key", "", "the admin's key, a file or a KMS URI (default ledger-admin.pem beside the data directory)")
 	f.StringVar(&from, "valid-from", "", "entries from this time on, as 2026-11-24T20:00:00.000000Z")
 	f.StringVar(&until, "valid-until", "", "entries before this time")
 	return cmd

@@ -141,7 +141,7 @@ func serveCommand(o *options) *cobra.Command {
 		Long:  "Run the node until it is told to stop (SIGTERM, Ctrl-C). Logs go to standard error.",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c.Dir, c.SecondPlace = o.dir, o.second
+			c.Dir, c.SecondPlace, c.Keys = o.dir, o.second, o.keys()
 			c.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 			n, err := node.Start(cmd.Context(), c)
 			if err != nil {

@@ -64,7 +64,7 @@ func undo(c Config) error {
 }
 
 func create(c Config, s *store.Store, origin, organisation, adminName, adminKey string) (*Created, error) {
-	admin, err := sign.Load(adminKey)
+	admin, err := c.Keys.Open(adminKey)
 	if errors.Is(err, fs.ErrNotExist) {
 		admin, err = sign.GenerateEd25519File(adminKey)
 	}
@@ -130,7 +130,7 @@ func Prepare(c Config, origin, organisation string, admins trust.Admins) (*actio
 // The prepared key goes when the ledger, which has it too, is complete.
 func CreateFrom(c Config, f *action.File) (*checkpoint.Identity, error) {
 	c = c.withDefaults()
-	node, err := sign.Load(c.preparedKey())
+	node, err := c.Keys.Node(c.preparedKey())
 	if err != nil {
 		return nil, fmt.Errorf("the node's key of `ledger init --admin`: %w", err)
 	}
@@ -153,6 +153,9 @@ func CreateFrom(c Config, f *action.File) (*checkpoint.Identity, error) {
 
 // outside refuses an admin key below the data directory.
 func outside(dir, file string) error {
+	if sign.IsKMS(file) {
+		return nil
+	}
 	d, err := resolve(dir)
 	if err != nil {
 		return err

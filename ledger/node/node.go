@@ -43,6 +43,8 @@ type Config struct {
 	Dir string
 	// NodeKey is the node's key file; "" means DIR/node.key.
 	NodeKey string
+	// Keys says how keys are opened, and with which password.
+	Keys sign.Options
 	// SecondPlace is the folder of the newest checkpoint's second place, best
 	// on another disk; "" means DIR/second-place.
 	SecondPlace string
@@ -100,7 +102,7 @@ type Node struct {
 
 // openLedger opens store and ledger of a directory for writing.
 func openLedger(c Config) (*store.Store, *ledger.Ledger, error) {
-	key, err := sign.Load(c.NodeKey)
+	key, err := c.Keys.Node(c.NodeKey)
 	if err != nil {
 		return nil, nil, fmt.Errorf("the node's key: %w", err)
 	}
@@ -111,7 +113,7 @@ func openLedger(c Config) (*store.Store, *ledger.Ledger, error) {
 	clock := ledger.SystemClock()
 	clock.Accept = c.AcceptClock
 	l, err := ledger.Open(ledger.Config{Store: s, Artifacts: store.NewArtifacts(nil, c.Dir), Second: c.second(), Node: key, Clock: clock, Conflicts: filepath.Join(c.Dir, "conflict"),
-		NextNode: func() (*sign.Key, error) { return sign.Load(c.nextKey()) }, Rotated: c.rotated})
+		NextNode: func() (*sign.Key, error) { return c.Keys.Node(c.nextKey()) }, Rotated: c.rotated})
 	if err != nil {
 		return nil, nil, errors.Join(err, s.Close())
 	}

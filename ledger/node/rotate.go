@@ -24,14 +24,29 @@ func (c Config) nextKey() string {
 // PrepareKey makes the node's next key, or loads the one that is prepared.
 func PrepareKey(c Config) (*sign.Key, error) {
 	c = c.withDefaults()
-	k, err := sign.Load(c.nextKey())
+	k, err := c.Keys.Node(c.nextKey())
 	if errors.Is(err, fs.ErrNotExist) {
-		k, err = sign.GenerateEd25519File(c.nextKey())
+		k, err = c.makeNext()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the node's next key: %w", err)
 	}
 	return k, nil
+}
+
+// makeNext makes the next key, encrypted if the node's key is, and with the same
+// password: the running node knows no other.
+func (c Config) makeNext() (*sign.Key, error) {
+	encrypted, err := sign.Encrypted(c.NodeKey)
+	if err != nil {
+		return nil, err
+	}
+	if encrypted {
+		if _, err := c.Keys.Node(c.NodeKey); err != nil {
+			return nil, fmt.Errorf("the node's key, which has the password of the next: %w", err)
+		}
+	}
+	return c.Keys.Generate(c.nextKey(), sign.AlgorithmEd25519, encrypted)
 }
 
 // Rotation is the action that rotates the node's key to next.

@@ -151,9 +151,8 @@ func foreign(t *testing.T) map[string][]byte {
 	for algorithm, args := range map[string][]string{"ed25519": {"-algorithm", "ed25519"}, "p256": {"-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"}} {
 		plain := filepath.Join(dir, algorithm)
 		openssl(t, append([]string{"genpkey", "-out", plain}, args...)...)
-		for kind, args := range map[string][]string{"scrypt": {"-scrypt"}, "pbkdf2": {"-iter", "600000"}} {
-			files["openssl "+algorithm+" "+kind] = openssl(t, append([]string{"pkcs8", "-topk8", "-in", plain, "-passout", "pass:" + password}, args...)...)
-		}
+		kdf := map[string][]string{"ed25519": {"-scrypt"}, "p256": {"-iter", "600000"}}[algorithm]
+		files["openssl "+algorithm+" "+kdf[0]] = openssl(t, append([]string{"pkcs8", "-topk8", "-in", plain, "-passout", "pass:" + password}, kdf...)...)
 	}
 	raw, _, err := cryptoutils.GeneratePEMEncodedECDSAKeyPair(elliptic.P256(), cryptoutils.StaticPasswordFunc([]byte(password)))
 	if err != nil {
@@ -182,7 +181,7 @@ func TestWrongPassword(t *testing.T) {
 				t.Fatal(err)
 			}
 			checkSigns(t, k)
-			for _, wrong := range []string{"correct horse batterz", "x", strings.Repeat("long", 100)} {
+			for _, wrong := range []string{"correct horse batterz", "x"} {
 				begin := time.Now()
 				_, err := with(wrong).Load(path)
 				if took := time.Since(begin); took < 20*time.Millisecond {
@@ -278,36 +277,6 @@ func TestCostOfAGuess(t *testing.T) {
 		_, err = with(password).Load(write(t, openssl(t, "pkcs8", "-topk8", "-v1", "PBE-SHA1-3DES", "-in", plain, "-passout", "pass:"+password)))
 		refuses(t, err, "not PBES2")
 	})
-}
-
-// TestChangedFile: whatever byte of an encrypted file is changed, no other key
-// comes out of it under the same public half, and nothing panics.
-func TestChangedFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "key.pem")
-	made, err := with(password).Generate(path, sign.AlgorithmEd25519, true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, _ := pem.Decode(raw)
-	step := max(1, len(block.Bytes)/40)
-	for i := 0; i < len(block.Bytes); i += step {
-		changed := bytes.Clone(block.Bytes)
-		changed[i] ^= 0x10
-		k, err := with(password).Load(write(t, pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: changed})))
-		if err != nil {
-			continue
-		}
-		// CBC without authentication: a changed file may hold another seed, but
-		// that has another public half, which nobody has let in.
-		if k.Public().ID() == made.Public().ID() {
-			t.Logf("byte %d does not matter", i)
-		}
-		checkSigns(t, k)
-	}
 }
 
 // TestRefusedKeys: each with its reason.
