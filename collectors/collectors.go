@@ -43,7 +43,8 @@ type Artifact struct {
 	Data []byte
 }
 
-// Observation is one event before it has a number and a signature.
+// Observation is one event before it has a number and a signature, or, where
+// CoveredBy is set, no event but the word that one is not needed.
 type Observation struct {
 	// Type is the evidence type, one of the collector's Types.
 	Type string
@@ -54,6 +55,13 @@ type Observation struct {
 	// emitted one after the other; a record is seen once all of them are
 	// on the spool.
 	Key string
+	// CoveredBy is the Key of another record that speaks for this one, "" as a
+	// rule. Where it is set, Key is the only other field that is: the runner makes
+	// no event, takes no number, and marks Key as seen, but only once the record
+	// that covers it has been seen itself, at the latest by the same transaction.
+	// So the record does not become an event when the other source, which says
+	// what covers it, is gone.
+	CoveredBy string
 	// ObservedAt is when the collector read it, in UTC.
 	ObservedAt time.Time
 	// Period is what the evidence speaks about, half-open; nil where it speaks
@@ -87,7 +95,9 @@ type Collector interface {
 	Config() []byte
 	// Collect reads the sources once and calls emit for each observation, the
 	// oldest first. It skips a record whose key is seen, without reading more
-	// of it than it needs to know the key.
+	// of it than it needs to know the key. A record that another one surely covers
+	// it emits too, with CoveredBy, after that one: also where that one was
+	// seen long ago.
 	//
 	// An error of emit ends Collect, which returns it. An error of one source (a
 	// file that cannot be read, a line that cannot be understood) does not: the

@@ -64,7 +64,7 @@ func (v *logVerifier) entry(r *read) error {
 		v.report.Add(problem.Of(err))
 	}
 	if r.unreadable != nil {
-		v.add(r.index, problem.New("log.unreadable", "", "the entry cannot be read: %v", r.unreadable))
+		v.add(r.index, problem.New("log.unreadable", "", "%v", r.unreadable))
 	}
 	v.link(r)
 	v.size = r.index + 1

@@ -20,6 +20,7 @@ import (
 	"evidence-ledger/collectors/agent"
 	"evidence-ledger/collectors/publish"
 	"evidence-ledger/collectors/spool"
+	"evidence-ledger/verify/syntax"
 )
 
 func (f *folder) initCommand() *cobra.Command {
@@ -27,9 +28,9 @@ func (f *folder) initCommand() *cobra.Command {
 	var ledger, out string
 	cmd := &cobra.Command{
 		Use:   "init NAME",
-		Short: "make keys, pin the ledger's identity, write an enrolment request",
+		Short: "Make keys, pin the ledger's identity, write an enrolment request",
 		Args:  cobra.ExactArgs(1),
-		Example: `  collector init web-1 --ledger ledger.identity --type 'patch.*' -o web-1.request.json
+		Example: `  collector init web-1 --ledger identity --type 'patch.*' -o web-1.request.json
   ledger collector enrol web-1.request.json     # by an admin of the ledger`,
 	}
 	flags := cmd.Flags()
@@ -63,15 +64,35 @@ func (f *folder) initCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		inDir := filepath.Join(f.dir, "request.json")
 		if out == "" {
-			out = filepath.Join(f.dir, "request.json")
+			out = inDir
 		} else if err := writeRequest(out, request); err != nil {
-			return err
+			// The keys are seconds old and nobody knows them: begin again.
+			return hint(errors.Join(err, os.RemoveAll(f.dir)), "nothing was made. Name another file, or none: the request is also in %s", inDir)
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "collector %s of %s is in %s\nnow an admin enrols it: ledger collector enrol %s\n", c.Name, id.Origin, f.dir, out)
-		return nil
+		return f.warnOfTypes(cmd)
 	}
 	return cmd
+}
+
+// warnOfTypes names the configured types that nothing here collects.
+func (f *folder) warnOfTypes(cmd *cobra.Command) error {
+	c, all, err := f.load()
+	if err != nil {
+		return err
+	}
+	var types []string
+	for _, one := range all {
+		types = append(types, one.Types()...)
+	}
+	for _, pattern := range c.Types {
+		if !slices.ContainsFunc(types, func(typ string) bool { return syntax.MatchType(pattern, typ) }) {
+			fmt.Fprintf(cmd.ErrOrStderr(), "warning: nothing here collects %s; what can be collected: %s\n", pattern, strings.Join(types, ", "))
+		}
+	}
+	return nil
 }
 
 func writeRequest(path string, r *agent.Request) error {
@@ -84,7 +105,10 @@ func writeRequest(path string, r *agent.Request) error {
 		return fmt.Errorf("the enrolment request: %w", err)
 	}
 	_, err = file.Write(b)
-	return errors.Join(err, file.Close())
+	if err = errors.Join(err, file.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
 }
 
 // open reads the configuration and holds the folder.
@@ -139,7 +163,7 @@ func (f *folder) onceCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "once TYPE",
-		Short:   "collect now, publish, and wait for the receipts",
+		Short:   "Collect now, publish, and wait for the receipts",
 		Args:    cobra.ExactArgs(1),
 		Example: "  collector once patch.run.completed --wait 1m",
 	}
@@ -157,6 +181,8 @@ func (f *folder) onceCommand() *cobra.Command {
 			return hint(err, "`collector list` shows what can be collected")
 		case errors.Is(err, publish.ErrAhead):
 			return hint(err, aheadHint)
+		case errors.Is(err, context.Canceled):
+			return errors.New("interrupted; nothing is lost, what was collected stays on the spool")
 		case err != nil:
 			return err
 		}
@@ -177,13 +203,17 @@ func printReport(cmd *cobra.Command, r *agent.Report, asJSON bool) error {
 	if r.Problem != "" {
 		fmt.Fprintln(cmd.ErrOrStderr(), "collector: not everything could be read:", r.Problem)
 	}
+	if r.Conflict != "" {
+		fmt.Fprintln(cmd.ErrOrStderr(), "collector: PROBLEM:", r.Conflict)
+		fmt.Fprintln(cmd.ErrOrStderr(), "hint: `collector status` shows both signed notes: give them to the ledger's auditors; what waits stays on the spool")
+		return errFound
+	}
 	if r.Pending > 0 {
 		err := fmt.Errorf("%s without a receipt", count(r.Pending, "event"))
 		if r.Fault != "" {
 			err = fmt.Errorf("%w: %s", err, r.Fault)
 		}
-		return hint(err, "nothing is lost, they stay on the spool. Is the node running, and this collector enrolled? "+
-			"`collector run` goes on trying; `collector status` shows more")
+		return hint(err, "nothing is lost, they stay on the spool. `collector run` goes on trying; `collector status` shows more")
 	}
 	if r.Refused > 0 {
 		fmt.Fprintln(cmd.ErrOrStderr(), "hint: `collector status` shows the reasons; `collector retry` sends the refused events again")
@@ -212,7 +242,7 @@ func errOf(_ int, err error) error { return err }
 func (f *folder) runCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "run",
-		Short: "collect on the schedule and publish, until SIGTERM",
+		Short: "Collect on the schedule and publish, until SIGTERM or Ctrl-C",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log := logger(cmd)
@@ -235,7 +265,7 @@ func (f *folder) runCommand() *cobra.Command {
 
 func (f *folder) statusCommand() *cobra.Command {
 	var asJSON bool
-	cmd := &cobra.Command{Use: "status", Short: "show numbers, receipts, what waits and what was refused", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "status", Short: "Show numbers, receipts, what waits and what was refused", Args: cobra.NoArgs}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the status as JSON")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		o, err := f.operator(cmd)
@@ -267,7 +297,11 @@ func printStatus(cmd *cobra.Command, s *agent.Status) {
 	line("collector", "%s of %s at %s", s.Name, s.Ledger, s.Node)
 	line("key", "%s", s.KeyID)
 	if p := s.Publishing; p != nil {
-		line("running", "connected: %t, %d on their way", p.Connected, p.InFlight)
+		connected := "connected"
+		if !p.Connected {
+			connected = "not connected"
+		}
+		line("running", "yes, %s, %d on their way", connected, p.InFlight)
 		if p.LastFault != "" {
 			line("last fault", "%s %s", p.FaultAt.Format(time.RFC3339), p.LastFault)
 		}
@@ -281,25 +315,33 @@ func printStatus(cmd *cobra.Command, s *agent.Status) {
 		line("checkpoint", "none verified yet")
 	}
 	for _, typ := range slices.Sorted(maps.Keys(s.Numbers)) {
-		r := s.Receipts[typ]
-		line("type", "%s: last number %d, %s, newest is entry %d", typ, s.Numbers[typ], count(int(r.Count), "receipt"), r.Index)
+		receipts := "no receipts yet"
+		if r := s.Receipts[typ]; r.Count > 0 {
+			receipts = fmt.Sprintf("%s, newest is entry %d", count(int(r.Count), "receipt"), r.Index)
+		}
+		line("type", "%s: last number %d, %s", typ, s.Numbers[typ], receipts)
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Collected)) {
 		c := s.Collected[name]
-		line("collected", "%s at %s: %s %s", name, c.At.Format(time.RFC3339), count(c.Events, "event"), c.Problem)
+		text := count(c.Events, "event")
+		if c.Problem != "" {
+			text += ", " + c.Problem
+		}
+		line("collected", "%s at %s: %s", name, c.At.Format(time.RFC3339), text)
 	}
 	for _, r := range s.Refusals {
 		line("refused", "%s number %d (%s) at %s: %s: %s: %s", r.Type, r.Seq, r.ID, r.Time, r.Code, r.Where, r.Text)
 	}
 	if s.Conflict != "" {
-		line("PROBLEM", "the node signed a checkpoint that it could not prove consistent with the one above; give both to the ledger's auditors:\n%s", s.Conflict)
+		line("PROBLEM", "the node has shown a checkpoint that it could not prove consistent with what it proved before:\n"+
+			"it went back to an older copy or showed another history. Give both notes to the ledger's auditors.\n\nIt showed:\n%s\nIt has proved:\n%s", s.Conflict, s.Note)
 	}
 }
 
 func (f *folder) listCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "list what this program can collect here, and from where",
+		Short: "List what this program can collect here, and from where",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, all, err := f.load()
@@ -326,7 +368,7 @@ func (f *folder) listCommand() *cobra.Command {
 func (f *folder) retryCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "retry",
-		Short: "put the refused events back, to be sent again",
+		Short: "Put the refused events back, to be sent again",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o, err := f.operator(cmd)

@@ -1,8 +1,8 @@
 // Command collector observes a server and has a ledger keep what it saw.
 //
 // It parses, calls collectors/agent, and prints. Exit codes: 0 done, 1 found
-// something to look at (refused events, a source that cannot be read), 2 could
-// not do it.
+// something to look at (refused events, a source that cannot be read, a node
+// that contradicts itself), 2 could not do it.
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	// The logs' zone must be known also where the system has no zone files.
@@ -45,11 +46,12 @@ func hint(err error, format string, args ...any) error {
 
 // run is main without the process.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	root := newRoot()
+	f := &folder{}
+	root := f.rootCommand()
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	switch {
 	case err == nil:
 		return 0
@@ -58,28 +60,51 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	fmt.Fprintln(stderr, "collector:", err)
 	var h *hinted
-	if errors.As(err, &h) {
+	switch {
+	case errors.As(err, &h):
 		fmt.Fprintln(stderr, "hint:", h.hint)
+	case !f.began:
+		fmt.Fprintf(stderr, "hint: see `%s --help`\n", cmd.CommandPath())
+	case errors.Is(err, os.ErrPermission):
+		fmt.Fprintln(stderr, "hint: run it as the user that owns the folder")
 	}
 	return 2
 }
 
 // folder is the value of --dir, which all commands have.
-type folder struct{ dir string }
+type folder struct {
+	dir   string
+	began bool // a command has begun: an error is not one of usage
+}
 
-func newRoot() *cobra.Command {
+func (f *folder) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "collector",
-		Short: "observe this server and have a ledger keep what was seen",
-		Long: "collector reads this server's own logs, signs what it saw, and sends it to a ledger's node.\n" +
+		Short: "Observe this server and have a ledger keep what was seen",
+		Long: "Collector reads this server's own logs, signs what it saw, and sends it to a ledger's node.\n" +
 			"What it saw stays on its spool until the node's receipt has been verified.",
+		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	f := &folder{}
-	root.PersistentFlags().StringVar(&f.dir, "dir", "./collector-data", "the collector's folder: keys, configuration, spool")
-	root.AddCommand(f.initCommand(), f.onceCommand(), f.runCommand(), f.statusCommand(), f.listCommand(), f.retryCommand())
+	root.PersistentFlags().StringVar(&f.dir, "dir", "collector-data", "the collector's folder: keys, configuration, spool")
+	for _, cmd := range []*cobra.Command{f.initCommand(), f.onceCommand(), f.runCommand(), f.statusCommand(), f.listCommand(), f.retryCommand()} {
+		do := cmd.RunE
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			f.began = true
+			return do(cmd, args)
+		}
+		root.AddCommand(cmd)
+	}
 	return root
+}
+
+// version is what the build says, or "devel".
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return "devel"
 }
 
 func logger(cmd *cobra.Command) *slog.Logger {

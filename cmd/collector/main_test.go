@@ -77,7 +77,63 @@ func TestInitRefuses(t *testing.T) {
 	contains(t, errs, "no-such-file", "hint: ask an admin")
 	_, errs = command(t, 2, "init", "Web 1", "--dir", dir+"2", "--ledger", identity)
 	contains(t, errs, "name:")
-	command(t, 2, "init", "web-1", "--dir", dir+"3", "--ledger", identity, "-o", request)
+	for _, out := range []string{request, filepath.Join(dir, "nowhere", "request.json")} {
+		fresh := dir + "3"
+		_, errs = command(t, 2, "init", "web-1", "--dir", fresh, "--ledger", identity, "-o", out)
+		contains(t, errs, "the enrolment request: ", "hint: nothing was made", filepath.Join(fresh, "request.json"))
+		if _, err := os.Stat(fresh); !os.IsNotExist(err) {
+			t.Errorf("-o %s: the folder was left behind: %v", out, err)
+		}
+	}
+	_, errs = command(t, 2, "init", "node", "--dir", dir+"3", "--ledger", identity)
+	contains(t, errs, "the name node is the ledger node's own")
+	_, errs = command(t, 0, "init", "web-2", "--dir", dir+"4", "--ledger", identity, "--type", "backup.*,patch.*", "--node", "127.0.0.1:1")
+	if want := "warning: nothing here collects backup.*; what can be collected: patch.run.completed\n"; errs != want {
+		t.Errorf("%q, want %q", errs, want)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	for hint, args := range map[string][]string{
+		"hint: see `collector once --help`":   {"once"},
+		"hint: see `collector init --help`":   {"init", "web-1"},
+		"hint: see `collector status --help`": {"status", "--no-such-flag"},
+		"hint: see `collector list --help`":   {"list", "too", "much"},
+		"hint: see `collector --help`":        {"no-such-command"},
+	} {
+		_, errs := command(t, 2, args...)
+		contains(t, errs, hint)
+	}
+	out, _ := command(t, 0, "--version")
+	contains(t, out, "collector ")
+	out, _ = command(t, 0, "run", "--help")
+	contains(t, out, "until SIGTERM or Ctrl-C", `(default "collector-data")`)
+}
+
+func TestInterrupted(t *testing.T) {
+	dir, _ := setUp(t)
+	ctx, stop := context.WithCancel(t.Context())
+	time.AfterFunc(200*time.Millisecond, stop)
+	var out, errs bytes.Buffer
+	if code := run(ctx, []string{"once", "patch.run.completed", "--dir", dir}, &out, &errs); code != 2 {
+		t.Errorf("exit code %d", code)
+	}
+	if want := "collector: interrupted; nothing is lost, what was collected stays on the spool\n"; !strings.HasSuffix(errs.String(), want) {
+		t.Errorf("%s\nwant %s", errs.String(), want)
+	}
+}
+
+func TestPermissionDenied(t *testing.T) {
+	if os.Getuid() == 0 {
+		t.Skip("root may read everything")
+	}
+	dir, _ := setUp(t)
+	if err := os.Chmod(dir, 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Chmod(dir, 0o700) })
+	_, errs := command(t, 2, "status", "--dir", dir)
+	contains(t, errs, "permission denied", "hint: run it as the user that owns the folder")
 }
 
 // TestOnceWithoutNode: the event is made, stays, and is not made again.
@@ -85,11 +141,11 @@ func TestOnceWithoutNode(t *testing.T) {
 	dir, _ := setUp(t)
 	out, errs := command(t, 2, "once", "patch.run.completed", "--dir", dir, "--wait", "300ms")
 	contains(t, out, "1 new event, 0 receipts verified, 0 refused, 1 waiting")
-	contains(t, errs, "1 event without a receipt", "hint: nothing is lost")
+	contains(t, errs, "1 event without a receipt: the node is not reachable at nats://127.0.0.1:1\n", "hint: nothing is lost")
 	out, _ = command(t, 2, "once", "patch.run.completed", "--dir", dir, "--wait", "100ms")
 	contains(t, out, "0 new events", "1 waiting")
 	out, _ = command(t, 0, "status", "--dir", dir)
-	contains(t, out, "1 waiting, 0 refused", "last number 1", "none verified yet")
+	contains(t, out, "1 waiting, 0 refused", "last number 1, no receipts yet\n", "none verified yet")
 	out, _ = command(t, 0, "status", "--json", "--dir", dir)
 	var s agent.Status
 	if err := json.Unmarshal([]byte(out), &s); err != nil || s.Pending != 1 || s.Name != "web-1" {
@@ -133,7 +189,7 @@ func TestWhileRunning(t *testing.T) {
 	text, _ := command(t, 2, "once", "patch.run.completed", "--dir", dir, "--wait", "100ms")
 	contains(t, text, "1 waiting")
 	text, _ = command(t, 0, "status", "--dir", dir)
-	contains(t, text, "connected: false", "last number 1")
+	contains(t, text, "running     yes, not connected, ", "last number 1", ": 1 event\n")
 	_, text = command(t, 2, "run", "--dir", dir)
 	contains(t, text, "another process holds the spool", "hint:")
 	stop()

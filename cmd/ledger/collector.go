@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json/v2"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -18,7 +19,7 @@ import (
 )
 
 func collectorCommand(o *options) *cobra.Command {
-	cmd := &cobra.Command{Use: "collector", Short: "Enrol collectors and list them"}
+	cmd := group(&cobra.Command{Use: "collector", Short: "Enrol collectors and list them"})
 	cmd.AddCommand(enrolCommand(o), collectorListCommand(o))
 	return cmd
 }
@@ -38,7 +39,12 @@ entry on the node accepts what the collector signs, and NATS lets it connect.`,
 			if err != nil {
 				return err
 			}
-			data.ValidFrom, data.ValidUntil = from, until
+			if data.ValidFrom, err = moment("--valid-from", from); err != nil {
+				return err
+			}
+			if data.ValidUntil, err = moment("--valid-until", until); err != nil {
+				return err
+			}
 			if adminKey == "" {
 				adminKey = o.adminFile()
 			}
@@ -56,24 +62,32 @@ entry on the node accepts what the collector signs, and NATS lets it connect.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&adminKey, "admin-key", "", "the admin's key, a file or a KMS URI (default ledger-admin.pem beside the data directory)")
-	f.StringVar(&from, "valid-from", "", "entries from this time on, as 2026-11-24T20:00:00.000000Z")
-	f.StringVar(&until, "valid-until", "", "entries before this time")
+	f.StringVar(&from, "valid-from", "", "entries from this time on, as 2026-11-24 or 2026-11-24T20:00:00Z")
+	f.StringVar(&until, "valid-until", "", "entries before this time, written like --valid-from")
 	return cmd
 }
 
-// readRequest reads what `collector init` wrote: the data of the enrolment
-// without its basis.
+// readRequest reads what `collector init` wrote.
 func readRequest(path string) (*trust.Enrolled, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the request: %w", err)
 	}
-	data := &trust.Enrolled{}
-	if err := json.Unmarshal(raw, data, json.RejectUnknownMembers(true)); err != nil {
+	data, err := parseRequest(raw)
+	if err != nil {
 		return nil, fmt.Errorf("%s is not a request of `collector init`: %w", path, err)
 	}
+	return data, nil
+}
+
+// parseRequest: a request is the data of the enrolment without its basis.
+func parseRequest(raw []byte) (*trust.Enrolled, error) {
+	data := &trust.Enrolled{}
+	if err := json.Unmarshal(raw, data, json.RejectUnknownMembers(true)); err != nil {
+		return nil, err
+	}
 	if data.Basis != "" {
-		return nil, fmt.Errorf("%s has a basis already; a request of `collector init` has none", path)
+		return nil, errors.New("it has a basis already")
 	}
 	return data, nil
 }
@@ -125,6 +139,19 @@ func collectorListCommand(o *options) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&keys, "keys", false, "the whole public key, base64 of its DER, instead of the key id's beginning")
 	return cmd
+}
+
+// moment reads a day or a time in UTC and writes it as the log holds it.
+func moment(flag, s string) (string, error) {
+	if s == "" {
+		return "", nil
+	}
+	for _, layout := range []string{time.DateOnly, time.RFC3339Nano} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return syntax.FormatMicros(t), nil
+		}
+	}
+	return "", fmt.Errorf("%s %q is not a day or time such as 2026-11-24 or 2026-11-24T20:00:00Z", flag, s)
 }
 
 func valid(e trust.Enrolment) string {

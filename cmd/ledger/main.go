@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -21,6 +22,7 @@ import (
 	"evidence-ledger/ledger/store"
 	"evidence-ledger/verify"
 	"evidence-ledger/verify/checkpoint"
+	"evidence-ledger/verify/problem"
 )
 
 func main() {
@@ -39,7 +41,9 @@ func (e exit) Error() string { return fmt.Sprintf("exit %d", int(e)) }
 func run(ctx context.Context, args []string) int {
 	root := command()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	started := false
+	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
+	cmd, err := root.ExecuteContextC(ctx)
 	var code exit
 	switch {
 	case err == nil:
@@ -47,9 +51,11 @@ func run(ctx context.Context, args []string) int {
 	case errors.As(err, &code):
 		return int(code)
 	}
-	fmt.Fprintln(os.Stderr, "ledger:", err)
+	fmt.Fprintln(os.Stderr, "ledger:", verify.Printable(err.Error())) // it may quote what is foreign
 	if h := hintFor(err); h != "" {
 		fmt.Fprintln(os.Stderr, "hint:", h)
+	} else if !started {
+		fmt.Fprintf(os.Stderr, "hint: see `%s --help`\n", cmd.CommandPath())
 	}
 	return 2
 }
@@ -57,11 +63,14 @@ func run(ctx context.Context, args []string) int {
 // hintFor says what to do about errors that a user meets.
 func hintFor(err error) string {
 	var corrupt *store.CorruptError
+	var running *node.RunningError
 	switch {
 	case errors.Is(err, store.ErrNoLedger):
-		return "make a ledger with `ledger init --origin NAME`, or name its folder with --dir"
+		return "name the ledger's folder with --dir; `ledger init --origin NAME --organisation NAME` makes a new one"
+	case errors.As(err, &running):
+		return "commands on this directory reach it by themselves; `ledger status` shows how it is"
 	case errors.Is(err, store.ErrLocked):
-		return "another process has the store open; while a node runs, commands reach it over node.sock: is the node still starting?"
+		return "another process has the store open, and no node answers on its socket: is a node just starting or stopping?"
 	case errors.Is(err, node.ErrNotRunning):
 		return "start it with `ledger serve`"
 	case errors.Is(err, verify.ErrEmpty):
@@ -70,8 +79,30 @@ func hintFor(err error) string {
 		return "start the node again: it finds out what was committed; nothing that was acknowledged is lost"
 	case errors.As(err, &corrupt):
 		return "`ledger verify` names what cannot be read; put back the copy of the folder that still verifies"
+	case errors.Is(err, syscall.EADDRINUSE) || strings.Contains(err.Error(), "address already in use"):
+		return "another program listens there, perhaps another node: choose other addresses with --nats and --http"
 	case errors.Is(err, os.ErrPermission):
-		return "run it as the user that owns the ledger"
+		return "run it as the user that owns the ledger, or copy the folder to where you may read it: cp -r"
+	}
+	return hintForRule(problem.Of(err))
+}
+
+// hintForRule says what to do about rules that commands meet.
+func hintForRule(p *problem.Problem) string {
+	if p == nil {
+		return ""
+	}
+	switch p.Code {
+	case "trust.possession":
+		return "the request was made for another ledger or name: was `collector init` given this ledger's identity line?"
+	case "trust.keys-distinct":
+		return "this key is in the log already: `ledger collector list` shows it; a new one is made by `collector init`"
+	case "trust.signer", "trust.quorum":
+		return "give the admin's key file with --admin-key"
+	case "trust.basis":
+		return "another action came first: run the command again"
+	case "identity.format", "identity.key-name", "identity.genesis":
+		return "`ledger identity` on the ledger's machine prints the line"
 	}
 	return ""
 }
@@ -103,6 +134,7 @@ func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "ledger",
 		Short:         "An evidence ledger: signed events, hash-chained and provable",
+		Version:       version(),
 		SilenceErrors: true, SilenceUsage: true,
 	}
 	root.PersistentFlags().StringVar(&o.dir, "dir", "ledger-data", "the data directory")
@@ -120,9 +152,39 @@ func parseIdentity(s string) (*checkpoint.Identity, error) {
 	if !strings.HasPrefix(s, "evidence-ledger-identity@") {
 		raw, err := os.ReadFile(s)
 		if err != nil {
-			return nil, fmt.Errorf("read the identity line: %w", err)
+			return nil, fmt.Errorf("read the identity line (--identity takes the line or the file that holds it): %w", err)
 		}
 		line = string(raw)
 	}
-	return checkpoint.ParseIdentity(line)
+	id, err := checkpoint.ParseIdentity(line)
+	if err != nil && line != s {
+		return nil, fmt.Errorf("the file %s (%d bytes): %w", s, len(line), err)
+	}
+	return id, err
+}
+
+// group is a command that only holds others: an unknown one is an error.
+func group(cmd *cobra.Command) *cobra.Command {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return fmt.Errorf("unknown command %q for %q: see `%s --help`", args[0], cmd.CommandPath(), cmd.CommandPath())
+		}
+		return cmd.Help()
+	}
+	return cmd
+}
+
+// version is the program's, as the build knows it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			v += " " + s.Value
+		}
+	}
+	return strings.TrimSpace(v + " " + info.GoVersion)
 }

@@ -15,11 +15,11 @@ import (
 )
 
 func quarantineCommand(o *options) *cobra.Command {
-	cmd := &cobra.Command{
+	cmd := group(&cobra.Command{
 		Use:   "quarantine",
 		Short: "Look at submissions that were refused",
 		Long:  "Refused submissions are kept with their reason, the newest of each collector. They are\nno part of the log and outside its guarantees; the log holds their counts (ledger.rejections).",
-	}
+	})
 	cmd.AddCommand(quarantineListCommand(o), quarantineShowCommand(o))
 	return cmd
 }

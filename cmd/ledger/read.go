@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -34,7 +35,7 @@ func logCommand(o *options) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.Uint64VarP(&n, "number", "n", 20, "how many, 0 for all")
-	f.StringVar(&typ, "type", "", "only this evidence type")
+	f.StringVar(&typ, "type", "", "only this evidence type, pattern (patch.*) or stream (trust)")
 	f.StringVar(&collector, "collector", "", "only what this collector signed")
 	return cmd
 }
@@ -52,7 +53,7 @@ func list(w io.Writer, s *store.Snapshot, n uint64, typ, collector string) error
 		if err != nil {
 			return err
 		}
-		if typ != "" && ev.Type != typ || collector != "" && ev.Collector != collector {
+		if typ != "" && !syntax.MatchType(typ, ev.Type) && typ != e.Stream || collector != "" && ev.Collector != collector {
 			continue
 		}
 		who, outcome := ev.Collector, ev.Outcome
@@ -60,6 +61,13 @@ func list(w io.Writer, s *store.Snapshot, n uint64, typ, collector string) error
 			who, outcome = "-", "-"
 		}
 		lines = append(lines, verify.Printable(fmt.Sprintf("%6d  %s  %-28s %5d  %-16s %-5s %s", e.Index, syntax.FormatSeconds(e.Time), ev.Type, e.Number, who, outcome, ev.Summary)))
+	}
+	if len(lines) == 0 {
+		fmt.Fprintln(os.Stderr, "there are no such entries: `ledger verify` lists the streams, `ledger collector list` the collectors")
+		return nil
+	}
+	if _, err := fmt.Fprintf(w, "%6s  %-20s  %-28s %5s  %-16s %-5s %s\n", "ENTRY", "LOGGED", "TYPE", "NO.", "COLLECTOR", "", "SUMMARY"); err != nil {
+		return err
 	}
 	for i := len(lines) - 1; i >= 0; i-- {
 		if _, err := fmt.Fprintln(w, lines[i]); err != nil {
@@ -132,6 +140,9 @@ its inclusion proof (C2SP tlog-proof) against the newest checkpoint.`,
 }
 
 func prove(w io.Writer, s *store.Snapshot, index uint64) error {
+	if _, _, err := read(s, index); err != nil {
+		return err
+	}
 	proofs, err := ledger.ProofsOf(s)
 	if err != nil {
 		return err

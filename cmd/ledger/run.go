@@ -12,6 +12,7 @@ import (
 
 	"evidence-ledger/ledger/action"
 	"evidence-ledger/ledger/node"
+	"evidence-ledger/ledger/store"
 	"evidence-ledger/verify/key"
 	"evidence-ledger/verify/syntax"
 	"evidence-ledger/verify/trust"
@@ -22,7 +23,7 @@ func initCommand(o *options) *cobra.Command {
 	var admins []string
 	threshold := 0
 	cmd := &cobra.Command{
-		Use:   "init --origin NAME",
+		Use:   "init --origin NAME --organisation NAME",
 		Short: "Make a new ledger",
 		Long: `Make a new ledger: the node's key, an admin's key outside the data directory,
 and entry 0, the genesis, which both sign. Prints the identity line: give it to
@@ -47,6 +48,9 @@ those who will verify, on another way than the ledger itself.`,
 				adminKey = o.adminFile()
 			}
 			created, err := node.Create(o.config(), origin, organisation, adminName, adminKey)
+			if errors.Is(err, store.ErrExists) {
+				return fmt.Errorf("%w; `ledger identity` prints its line again", err)
+			}
 			if err != nil {
 				return err
 			}
@@ -63,8 +67,8 @@ next: ledger serve --dir %s%s
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&origin, "origin", "", "the ledger's name for ever, such as ledger.example.org/evidence")
-	f.StringVar(&organisation, "organisation", "", "whose evidence it is")
+	f.StringVar(&origin, "origin", "", "the ledger's name for ever, such as ledger.example.org/evidence (required)")
+	f.StringVar(&organisation, "organisation", "", "whose evidence it is (required)")
 	f.StringVar(&adminKey, "admin-key", "", "the admin's key file, made where it is missing (default ledger-admin.pem beside the data directory)")
 	f.StringVar(&adminName, "admin-name", "admin-1", "the name under which the admin's key is enrolled")
 	f.StringArrayVar(&admins, "admin", nil, "an admin as NAME=PUBLICKEY (ledger key new); once for each")
@@ -160,7 +164,7 @@ func serveCommand(o *options) *cobra.Command {
 	f.Int64Var(&c.QueueBytes, "queue-bytes", 1<<30, "how much may wait in the stream EVIDENCE")
 	f.Uint64Var(&c.MinFree, "min-free", 256<<20, "bytes that must be free on the disk, else nothing is taken")
 	f.BoolVar(&c.AcceptClock, "accept-clock", false, "the machine's clock is right, though it seems not to be")
-	f.TextVar(&level, "log-level", slog.LevelInfo, "DEBUG, INFO, WARN or ERROR")
+	f.TextVar(&level, "log-level", slog.LevelInfo, "`LEVEL`: DEBUG, INFO, WARN or ERROR")
 	return cmd
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"evidence-ledger/ledger/node"
 	"evidence-ledger/verify"
+	"evidence-ledger/verify/checkpoint"
 )
 
 func verifyCommand(o *options) *cobra.Command {
@@ -48,13 +49,13 @@ vouches for the ledger because no --identity was given.`,
 				if err != nil {
 					return err
 				}
-				if report.Verdict == verify.Verified {
-					if err := memory.keep(report.Checkpoint); err != nil {
-						return err
-					}
-				}
 				if err := printReport(cmd, report, asJSON); err != nil {
 					return err
+				}
+				if report.Verdict == verify.Verified {
+					if err := memory.keep(report.Checkpoint); err != nil {
+						return fmt.Errorf("the ledger is verified, but %w (--memory names another folder, or none)", err)
+					}
 				}
 				if code := report.ExitCode(); code != 0 {
 					return exit(code)
@@ -119,17 +120,10 @@ func remembered(identity, state string, opts *verify.Options) (memory, error) {
 	if state == "none" {
 		return memory{}, nil
 	}
-	if state == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return memory{}, fmt.Errorf("find the folder that remembers checkpoints (give one with --memory): %w", err)
-		}
-		state = filepath.Join(home, ".local", "state", "evidence-ledger")
-		if x := os.Getenv("XDG_STATE_HOME"); x != "" {
-			state = filepath.Join(x, "evidence-ledger")
-		}
+	if state, err = stateFolder(state); err != nil {
+		return memory{}, err
 	}
-	m := memory{filepath.Join(state, fmt.Sprintf("%.16x.checkpoint", sha256.Sum256([]byte(id.String()))))}
+	m := memory{filepath.Join(state, fmt.Sprintf("%.16x.checkpoint", sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%x", id.Origin, id.VKey, id.Genesis))))}
 	note, err := os.ReadFile(m.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil
@@ -137,8 +131,25 @@ func remembered(identity, state string, opts *verify.Options) (memory, error) {
 	if err != nil {
 		return m, fmt.Errorf("read the last checkpoint that was accepted: %w", err)
 	}
+	if _, err := checkpoint.ParseUnverified(note); err != nil {
+		return m, fmt.Errorf("%s, which remembers the last checkpoint that was accepted, is damaged (%w): put it back, or remove it and lose the comparison with then", m.path, err)
+	}
 	opts.Known = append(opts.Known, verify.Known{Name: "what was last verified (" + m.path + ")", Note: note})
 	return m, nil
+}
+
+func stateFolder(given string) (string, error) {
+	if given != "" {
+		return given, nil
+	}
+	if x := os.Getenv("XDG_STATE_HOME"); x != "" {
+		return filepath.Join(x, "evidence-ledger"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("find the folder that remembers checkpoints (give one with --memory): %w", err)
+	}
+	return filepath.Join(home, ".local", "state", "evidence-ledger"), nil
 }
 
 func (m memory) keep(note string) error {
@@ -148,7 +159,12 @@ func (m memory) keep(note string) error {
 	if err := os.MkdirAll(filepath.Dir(m.path), 0o700); err != nil {
 		return fmt.Errorf("remember the checkpoint: %w", err)
 	}
-	if err := os.WriteFile(m.path+".tmp", []byte(note), 0o600); err != nil {
+	f, err := os.OpenFile(m.path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("remember the checkpoint: %w", err)
+	}
+	_, err = f.WriteString(note)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("remember the checkpoint: %w", err)
 	}
 	if err := os.Rename(m.path+".tmp", m.path); err != nil {

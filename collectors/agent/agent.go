@@ -166,7 +166,7 @@ func (a *Agent) remember(c collectors.Collector, events int, err error) {
 }
 
 const (
-	batchDrafts = 256     // a transaction of the spool
+	batchDrafts = 256     // a transaction of the spool, covered records included
 	batchBytes  = 4 << 20 // of artifacts in it
 )
 
@@ -217,24 +217,31 @@ func (a *Agent) after() (*event.After, string, error) {
 }
 
 func (b *batch) emit(o collectors.Observation) error {
-	if !slices.Contains(b.of.Types(), o.Type) || !b.agent.config.Allows(o.Type) {
+	mark := o.CoveredBy != ""
+	if !mark && (!slices.Contains(b.of.Types(), o.Type) || !b.agent.config.Allows(o.Type)) {
 		return nil
 	}
-	same := len(b.records) > 0 && b.records[len(b.records)-1].Key == o.Key
-	if !same {
+	same := false
+	if n := len(b.records); n > 0 {
+		same = b.records[n-1].Key == o.Key && b.records[n-1].CoveredBy == ""
+	}
+	if !same || mark {
 		// A record's parts stay in one transaction: only between records.
 		if b.drafts >= batchDrafts || b.bytes >= batchBytes {
 			if err := b.flush(); err != nil {
 				return err
 			}
 		}
-		b.records = append(b.records, spool.Record{Source: b.of.Name(), Key: o.Key})
+		b.records = append(b.records, spool.Record{Source: b.of.Name(), Key: o.Key, CoveredBy: o.CoveredBy})
+	}
+	b.drafts++
+	if mark {
+		return nil
 	}
 	r := &b.records[len(b.records)-1]
 	r.Drafts = append(r.Drafts, spool.Draft{Type: o.Type, Make: func(seq uint64, prev [32]byte) (*spool.Item, error) {
 		return b.make(o, seq, prev)
 	}})
-	b.drafts++
 	for _, artifact := range o.Artifacts {
 		b.bytes += len(artifact.Data)
 	}

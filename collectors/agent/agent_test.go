@@ -235,10 +235,49 @@ func TestInit(t *testing.T) {
 	if len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
-	bad := config()
-	bad.Name = "Web 1"
-	if _, err := agent.Init(filepath.Join(t.TempDir(), "x"), bad, identity()); err == nil {
-		t.Error("a bad name was taken")
+	for _, name := range []string{"Web 1", "node"} {
+		bad := config()
+		bad.Name = name
+		if _, err := agent.Init(filepath.Join(t.TempDir(), "x"), bad, identity()); err == nil {
+			t.Errorf("the name %q was taken", name)
+		}
+	}
+	for _, node := range []string{"127.0.0.1:4222", "localhost:4222", "[::1]:4222"} {
+		short := config()
+		short.Node = node
+		dir := filepath.Join(t.TempDir(), "x")
+		if _, err := agent.Init(dir, short, identity()); err != nil {
+			t.Error(err)
+		} else if got := mustConfig(t, dir).Node; got != "nats://"+node {
+			t.Errorf("%s became %s", node, got)
+		}
+	}
+	for _, node := range []string{"127.0.0.1:x", "", "nats://", "http://127.0.0.1:80", ":4222", "a b"} {
+		bad := config()
+		bad.Node = node
+		if _, err := agent.Init(filepath.Join(t.TempDir(), "x"), bad, identity()); err == nil || !strings.Contains(err.Error(), "is not an address such as nats://127.0.0.1:4222") {
+			t.Errorf("the node %q: %v", node, err)
+		}
+	}
+}
+
+// TestOnceAlone: what is waited for a node that is away is about what was asked
+// for, and who interrupts is not told that a source is broken.
+func TestOnceAlone(t *testing.T) {
+	s := &source{[]collectors.Observation{observation("1", good)}}
+	_, a := setUp(t, config(), s)
+	start := time.Now()
+	r, err := a.Once(t.Context(), typ, time.Second)
+	if err != nil || r.Pending != 1 || r.Fault != "the node is not reachable at nats://127.0.0.1:1" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if took := time.Since(start); took < time.Second || took > 2*time.Second {
+		t.Errorf("waiting 1s took %v", took)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(100*time.Millisecond, cancel)
+	if r, err := a.Once(ctx, typ, time.Minute); !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted: %+v, %v", r, err)
 	}
 }
 
@@ -310,6 +349,8 @@ func TestParseConfigRefuses(t *testing.T) {
 		"wrong case":      {`"name"`, `"Name"`},
 		"name":            {`"web-1"`, `"Web 1"`},
 		"node":            {`nats://127.0.0.1:1`, `http://127.0.0.1:1`},
+		"node's scheme":   {`nats://127.0.0.1:1`, `127.0.0.1:1`},
+		"reserved name":   {`web-1"`, `node"`},
 		"node's password": {`nats://127.0.0.1:1`, `nats://a:b@127.0.0.1:1`},
 		"types":           {`patch.*`, `*`},
 		"reserved":        {`patch.*`, `trust.*`},

@@ -80,6 +80,9 @@ func (c *Config) check() error {
 	if err := syntax.Collector(c.Name); err != nil {
 		return fmt.Errorf("name: %w", err)
 	}
+	if c.Name == "node" {
+		return fmt.Errorf("name: the name node is the ledger node's own (trust.name-reserved)")
+	}
 	if err := c.checkNode(); err != nil {
 		return err
 	}

@@ -82,10 +82,10 @@ func ReadIdentity(fileOrLine string) (*checkpoint.Identity, error) {
 }
 
 // Init makes a collector's folder with new keys and returns its enrolment
-// request. An empty Host, Timezone or Schedule is filled in. TLS files are
-// there already, so their paths are absolute. The folder appears under its name
-// complete or not at all, and none is ever overwritten: with a spool its numbers
-// would be lost.
+// request. An empty Host, Timezone or Schedule is filled in, and nats:// before a
+// Node that is host:port. TLS files are there already, so their paths are absolute.
+// The folder appears under its name complete or not at all, and none is ever
+// overwritten: with a spool its numbers would be lost.
 func Init(dir string, c Config, id *checkpoint.Identity) (_ *Request, err error) {
 	if err := c.fillIn(); err != nil {
 		return nil, err
@@ -118,6 +118,9 @@ func Init(dir string, c Config, id *checkpoint.Identity) (_ *Request, err error)
 }
 
 func (c *Config) fillIn() (err error) {
+	if c.Node != "" && !strings.Contains(c.Node, "://") {
+		c.Node = "nats://" + c.Node
+	}
 	if c.Host == "" {
 		if c.Host, err = os.Hostname(); err != nil {
 			return err

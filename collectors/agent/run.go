@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/robfig/cron/v3"
+
+	"evidence-ledger/collectors/publish"
 )
 
 // Run collects at its start and on the schedule, publishes, and answers on the
@@ -55,26 +57,28 @@ func (a *Agent) Run(ctx context.Context, ready func()) error {
 // Without a network the events are signed all the same, after an older one.
 const freshWait = 3 * time.Second
 
-// refresh lets the next events be signed after the node's newest checkpoint.
-func (a *Agent) refresh(ctx context.Context) {
+// refresh lets the next events be signed after the node's newest checkpoint, if
+// it comes in time.
+func (a *Agent) refresh(ctx context.Context, wait time.Duration) {
 	if a.running.Load() {
 		select {
 		case <-a.publisher.Fresh():
-		case <-time.After(freshWait):
+		case <-time.After(wait):
 		case <-ctx.Done():
 		}
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, freshWait)
+	short, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	if err := a.publisher.Refresh(ctx); err != nil {
+	err := a.publisher.Refresh(short)
+	if _, told := errors.AsType[*publish.Conflict](err); err != nil && !told && ctx.Err() == nil {
 		a.log.Warn("signing after an older checkpoint, or none", "problem", err)
 	}
 }
 
 // schedule returns nil when ctx ends, or the publisher's error.
 func (a *Agent) schedule(ctx context.Context, s cron.Schedule, publishing <-chan error) error {
-	a.refresh(ctx)
+	a.refresh(ctx, freshWait)
 	next := time.NewTimer(0)
 	defer next.Stop()
 	for {
@@ -128,6 +132,9 @@ func (a *Agent) handler() http.Handler {
 func reply(do func(*http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		v, err := do(r)
+		if errors.Is(err, context.Canceled) {
+			err = errors.New("the collector that was running has been stopped; nothing is lost, what was collected stays on the spool")
+		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return

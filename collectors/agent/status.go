@@ -30,8 +30,10 @@ type Status struct {
 	Receipts map[string]spool.Newest `json:"receipts"`
 	// Checkpoint is the newest verified one, its text.
 	Checkpoint string `json:"checkpoint,omitempty"`
-	// Conflict is a note of the node's that it could not prove consistent with
-	// Checkpoint.
+	// Note is Checkpoint as the node signed it.
+	Note string `json:"note,omitempty"`
+	// Conflict is a signed note of the node's that it could not prove to be of
+	// the history of Checkpoint. It is kept for ever.
 	Conflict string `json:"conflict,omitempty"`
 	// Refusals holds the first hundred refused events.
 	Refusals []Refused `json:"refusals"`
@@ -96,7 +98,7 @@ func (a *Agent) fromSpool(s *Status) error {
 		if err != nil {
 			return err
 		}
-		s.Checkpoint = u.String()
+		s.Checkpoint, s.Note = u.String(), string(note)
 	}
 	conflict, err := a.spool.Conflict()
 	if err != nil {
@@ -127,18 +129,26 @@ type Report struct {
 	// still pending.
 	Problem string `json:"problem,omitempty"`
 	Fault   string `json:"fault,omitempty"`
+	// Conflict says how the node contradicts what it has proved before.
+	Conflict string `json:"conflict,omitempty"`
 }
 
-// Once collects a type now and waits until nothing is pending, at most wait.
+// Once collects a type now and waits until nothing is pending. What it waits
+// for the node, before and after collecting, takes at most wait.
 func (a *Agent) Once(ctx context.Context, typ string, wait time.Duration) (*Report, error) {
 	before, err := a.receipts()
 	if err != nil {
 		return nil, err
 	}
-	a.refresh(ctx)
+	start := time.Now()
+	a.refresh(ctx, min(freshWait, wait/2))
+	wait -= time.Since(start)
 	r := &Report{Type: typ}
 	if r.Events, err = a.Collect(ctx, typ); errors.Is(err, ErrType) {
 		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
 	if err != nil {
 		r.Problem = err.Error()
@@ -155,8 +165,10 @@ func (a *Agent) Once(ctx context.Context, typ string, wait time.Duration) (*Repo
 	}
 	held := a.spool.Stats()
 	r.Receipts, r.Pending, r.Refused = after-before, held.Pending, held.Refused
+	published := a.publisher.Status()
+	r.Conflict = published.Conflict
 	if r.Pending > 0 {
-		r.Fault = a.publisher.Status().LastFault
+		r.Fault = published.LastFault
 	}
 	return r, nil
 }

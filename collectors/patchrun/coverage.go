@@ -18,6 +18,9 @@ import (
 // own packages as long as they follow each other closely, as apt's do; a
 // `dpkg --configure -a` by hand, later, is a run of its own.
 //
+// A run that is covered is marked as seen under its stanza's key (see
+// collectors.Observation): dpkg's log may be kept longer than apt's.
+//
 // Where a part of the history cannot be read, the runs of that time wait: sent
 // now, they would come a second time, as stanzas, once it can be read.
 
@@ -39,6 +42,7 @@ const (
 )
 
 type span struct {
+	key      string
 	from, to time.Time
 	names    []uint32 // sorted hashes of package names; nil and blind where it is not known
 	blind    bool
@@ -63,7 +67,7 @@ func (c *cover) add(run *Run, state state) {
 		return
 	}
 	c.gap(run.Start)
-	s := span{from: run.Start, to: run.End, blind: run.Oversize > 0, state: state, reach: run.Start.Add(beforeFirst)}
+	s := span{key: run.Key, from: run.Start, to: run.End, blind: run.Oversize > 0, state: state, reach: run.Start.Add(beforeFirst)}
 	switch state {
 	case open:
 		s.to = never
@@ -100,20 +104,21 @@ func (c *cover) close() {
 	}
 }
 
-// of is asked in the log's order: runs of an interrupted stanza extend it.
-func (c *cover) of(run *Run) verdict {
+// of is asked in the log's order: runs of an interrupted stanza extend it. by is
+// the key of the stanza that covers the run.
+func (c *cover) of(run *Run) (v verdict, by string) {
 	result := uncovered
 	after := sort.Search(len(c.spans), func(i int) bool { return c.spans[i].from.After(run.End) })
 	for i := after - 1; i >= 0 && !c.furthest[i].Before(run.Start); i-- {
 		switch v := c.spans[i].of(run); v {
 		case covered:
-			return covered
+			return covered, c.spans[i].key
 		case uncovered:
 		default:
 			result = max(result, v)
 		}
 	}
-	return result
+	return result, ""
 }
 
 func (s *span) of(run *Run) verdict {

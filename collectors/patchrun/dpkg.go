@@ -53,8 +53,8 @@ type dpkgParser struct {
 	index    map[string]int    // name:arch -> place in run.Packages
 	states   map[string]string // name:arch -> last state; "" for none
 
-	lastKey [32]byte
-	repeat  byte
+	wall  time.Time // of the run's first line
+	equal equal
 }
 
 // take adds one line; false means that the caller wants no more.
@@ -82,6 +82,9 @@ func (p *dpkgParser) take(l line, yield func(*Run) bool) bool {
 		if !p.flush(yield) {
 			return false
 		}
+	}
+	if p.run == nil {
+		p.wall = wall
 	}
 	p.add(l.number, t, words, text, clean)
 	return true
@@ -235,7 +238,6 @@ func (p *dpkgParser) flush(yield func(*Run) bool) bool {
 	}
 	slices.Sort(run.Left)
 	base := sha256.Sum256(append([]byte("patchrun dpkg run\n"), p.identity...))
-	run.Key, p.repeat = numbered(base, p.lastKey, p.repeat)
-	p.lastKey = base
+	run.Key = p.equal.key(p.wall, base)
 	return yield(run)
 }

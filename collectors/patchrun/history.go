@@ -3,6 +3,7 @@ package patchrun
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -51,6 +52,8 @@ type Run struct {
 	// every package it touched has a last state that is not.
 	Left    []string
 	Settled bool
+	// coveredBy is the key of the stanza that a dpkg run is a part of.
+	coveredBy string
 }
 
 // actions are the stanza's package lists and the schema's words for them.
@@ -140,9 +143,8 @@ type historyParser struct {
 	orphans bool   // fields without a Start-Date before them
 	damaged bool   // a line of it was too long to be held
 
-	latest  time.Time // what the log tells of earlier
-	lastKey [32]byte
-	repeat  byte
+	latest time.Time // what the log tells of earlier
+	equal  equal
 }
 
 func (p *historyParser) open() bool { return len(p.fields) > 0 }
@@ -213,7 +215,7 @@ func (p *historyParser) flush(yield func(*Run) bool) bool {
 		return !lost || yield(nil)
 	}
 	run := p.finish()
-	*p = historyParser{zone: p.zone, faults: p.faults, file: p.file, latest: p.latest, lastKey: p.lastKey, repeat: p.repeat}
+	*p = historyParser{zone: p.zone, faults: p.faults, file: p.file, latest: p.latest, equal: p.equal}
 	return yield(run)
 }
 
@@ -239,24 +241,40 @@ func (p *historyParser) finish() *Run {
 		run.Artifact = append(run.Artifact, f.raw...)
 		p.interpret(run, f)
 	}
-	p.setKey(run, [32]byte(identity.Sum(nil)))
+	run.Key = p.equal.key(wall, [32]byte(identity.Sum(nil)))
 	return run
 }
 
-// setKey tells equal stanzas of one second apart by counting them: they stand
-// one after the other, in whatever file.
-func (p *historyParser) setKey(run *Run, base [32]byte) {
-	run.Key, p.repeat = numbered(base, p.lastKey, p.repeat)
-	p.lastKey = base
+// equal tells equal records of one second apart by counting them in their file,
+// whatever stands between them: rotation and compression keep a file together,
+// and what is appended comes after. It does not count across files, where a
+// repeat is mostly a copy that logrotate is about to compress.
+type equal struct {
+	wall   time.Time
+	counts map[[32]byte]uint64 // of wall's second, by what identifies a record
 }
 
-func numbered(base, last [32]byte, repeat byte) (key string, count byte) {
-	if base != last {
-		return hex.EncodeToString(base[:]), 0
+// maxCounted bounds equal.counts. The further different records of one
+// second are still told apart, not their repeats.
+const maxCounted = 4096
+
+func (e *equal) key(wall time.Time, base [32]byte) string {
+	if e.counts == nil || !wall.Equal(e.wall) {
+		e.wall, e.counts = wall, map[[32]byte]uint64{}
 	}
-	repeat++
-	sum := sha256.Sum256(append(base[:], repeat))
-	return hex.EncodeToString(sum[:]), repeat
+	count, known := e.counts[base]
+	if known || len(e.counts) < maxCounted {
+		e.counts[base] = count + 1
+	}
+	if count == 0 {
+		return hex.EncodeToString(base[:])
+	}
+	numbered := append(base[:], byte(count))
+	if count > 0xff {
+		numbered = binary.BigEndian.AppendUint64(base[:], count)
+	}
+	sum := sha256.Sum256(numbered)
+	return hex.EncodeToString(sum[:])
 }
 
 // interpret reads one redacted field into run.

@@ -29,12 +29,16 @@
 //   - No run comes twice: its key is taken over its own bytes (without
 //     Requested-By and without what apt adds at the end), so that neither
 //     rotation nor compression nor a longer log changes it. The key is taken
-//     before personal data are cut out; it stays on this machine.
+//     before personal data are cut out; it stays on this machine. Equal records
+//     of one second are counted, each file by itself. A dpkg run that a stanza
+//     covers is marked as seen once the stanza is, and so does not turn into a
+//     run of its own when the stanza's log is removed first (TestRemoval).
 //   - Times in both logs are local, without a zone: they are read in the
 //     configured one. In the hour that comes twice when summer time ends, the
 //     first reading that does not run backwards is taken.
-//   - Memory does not grow with the logs but for twelve bytes a stanza and four a
-//     package name (coverage.go); a record is held up to 4 MiB.
+//   - Memory does not grow with the logs but for some 250 bytes a stanza and four
+//     a package name (coverage.go), and a key for each record that is new; a
+//     record is held up to 4 MiB.
 package patchrun
 
 import (
@@ -105,7 +109,7 @@ func New(config Config) (*Collector, error) {
 func (c *Collector) Name() string { return "patchrun" }
 
 // Version is part of collectors.Collector.
-func (c *Collector) Version() string { return "1.0.0" }
+func (c *Collector) Version() string { return "1.1.0" }
 
 // Types is part of collectors.Collector.
 func (c *Collector) Types() []string { return []string{Type} }
@@ -158,7 +162,7 @@ type pass struct {
 	emit func(collectors.Observation) error
 	now  time.Time
 	// done are the keys of this pass: a file and its compressed copy may be
-	// there at the same time.
+	// there at the same time. The value tells whether the record was emitted.
 	done map[string]bool
 	cover
 	waiting int // dpkg runs whose stanza may be in a part of the history that cannot be read
@@ -250,7 +254,8 @@ func (p *pass) stanzas(history []*source) iter.Seq[*Run] {
 	}
 }
 
-// runs yields the dpkg runs that are over and that no stanza covers.
+// runs yields the dpkg runs that a stanza covers, and those that are over and
+// that none covers.
 func (p *pass) runs(dpkg []*source) iter.Seq[*Run] {
 	return func(yield func(*Run) bool) {
 		for _, s := range dpkg {
@@ -261,7 +266,7 @@ func (p *pass) runs(dpkg []*source) iter.Seq[*Run] {
 				tell(p.report, faults)
 				continue
 			}
-			if !p.uncovered(ParseDpkg(r, p.c.config.Zone, faults), yield) {
+			if !p.decided(ParseDpkg(r, p.c.config.Zone, faults), yield) {
 				return
 			}
 			tell(p.report, faults)
@@ -269,22 +274,26 @@ func (p *pass) runs(dpkg []*source) iter.Seq[*Run] {
 	}
 }
 
-// uncovered passes on the runs of one file; the last one only once it is over.
-func (p *pass) uncovered(runs iter.Seq[*Run], yield func(*Run) bool) bool {
+// decided passes on the runs of one file of which it is known whether a stanza
+// covers them; the last one only once it is over, or as a mark: where lines are
+// added to it, it is another run, and asked about anew.
+func (p *pass) decided(runs iter.Seq[*Run], yield func(*Run) bool) bool {
 	var held *Run
 	release := func(last bool) bool {
 		run := held
 		held = nil
-		if run == nil || last && p.now.Sub(run.End).Abs() <= quiet {
+		if run == nil {
 			return true
 		}
-		switch p.cover.of(run) {
-		case covered:
+		v, by := p.cover.of(run)
+		run.coveredBy = by
+		switch {
+		case v == covered:
+			return yield(run)
+		case last && p.now.Sub(run.End).Abs() <= quiet, v == undecided:
 			return true
-		case unknown:
+		case v == unknown:
 			p.waiting++
-			return true
-		case undecided:
 			return true
 		}
 		return yield(run)
@@ -332,10 +341,13 @@ func (p *pass) merge(stanzas, runs iter.Seq[*Run]) error {
 
 // send emits one run unless it is known. An error of emit ends the pass.
 func (p *pass) send(run *Run) error {
-	if p.done[run.Key] || p.seen(run.Key) {
+	if _, dealt := p.done[run.Key]; dealt || p.seen(run.Key) {
 		return nil
 	}
-	p.done[run.Key] = true
+	if run.coveredBy != "" {
+		return p.mark(run)
+	}
+	p.done[run.Key] = false
 	observations, err := p.c.observe(run, p.c.config.Now())
 	if err != nil {
 		p.report(err)
@@ -346,5 +358,16 @@ func (p *pass) send(run *Run) error {
 			return err
 		}
 	}
+	p.done[run.Key] = true
 	return nil
+}
+
+// mark says that a dpkg run needs no event, unless its stanza is not emitted: it
+// may be too long, or (where the clock was set back) come later in this pass.
+func (p *pass) mark(run *Run) error {
+	if !p.done[run.coveredBy] && !p.seen(run.coveredBy) {
+		return nil
+	}
+	p.done[run.Key] = true
+	return p.emit(collectors.Observation{Key: run.Key, CoveredBy: run.coveredBy})
 }

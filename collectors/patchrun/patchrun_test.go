@@ -48,6 +48,8 @@ type host struct {
 	now  time.Time
 	zone *time.Location
 	seen map[string]bool
+	// marks counts the records that were marked as covered by another one.
+	marks int
 }
 
 func newHost(t *testing.T) *host {
@@ -92,11 +94,18 @@ func (h *host) collect() ([]collectors.Observation, error) {
 	h.t.Helper()
 	var all []collectors.Observation
 	err := h.collector().Collect(context.Background(), func(k string) bool { return h.seen[k] }, func(o collectors.Observation) error {
-		all = append(all, o)
+		if o.CoveredBy != "" {
+			if !h.seen[o.CoveredBy] || h.seen[o.Key] || o.Type != "" || len(o.Key) != 64 {
+				h.t.Errorf("bad mark: %+v", o)
+			}
+			h.marks++
+		} else {
+			all = append(all, o)
+		}
+		h.seen[o.Key] = true
 		return nil
 	})
 	for _, o := range all {
-		h.seen[o.Key] = true
 		checkObservation(h.t, o)
 	}
 	return all, err

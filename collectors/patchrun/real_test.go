@@ -87,6 +87,10 @@ func TestThisMachine(t *testing.T) {
 	apt, dpkg := 0, 0
 	begun := time.Now()
 	err = c.Collect(t.Context(), func(k string) bool { return keys[k] }, func(o collectors.Observation) error {
+		if o.CoveredBy != "" {
+			keys[o.Key] = true
+			return nil
+		}
 		checkObservation(t, o)
 		if d := decode(t, o); d.Tool == "dpkg" {
 			dpkg++

@@ -1,12 +1,15 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"encoding/json/v2"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -58,11 +61,9 @@ func (p *Publisher) connect() (*nats.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	down := func(what string) func(*nats.Conn, error) {
-		return func(_ *nats.Conn, err error) {
-			if err != nil {
-				p.fault("%s %s: %v", what, p.config.URL, err)
-			}
+	down := func(_ *nats.Conn, err error) {
+		if err != nil {
+			p.down(err)
 		}
 	}
 	secure, err := p.config.TLS.options(p.config.URL)
@@ -81,18 +82,48 @@ func (p *Publisher) connect() (*nats.Conn, error) {
 		nats.CustomReconnectDelay(func(attempts int) time.Duration {
 			return min(time.Duration(attempts)*500*time.Millisecond, 10*time.Second)
 		}),
-		nats.ReconnectErrHandler(down("connecting to")),
-		nats.DisconnectErrHandler(down("the connection was lost to")),
+		nats.ReconnectErrHandler(down),
+		nats.DisconnectErrHandler(down),
 		nats.ReconnectHandler(func(*nats.Conn) {
 			p.reconnected.Store(true)
 			p.Wake()
 		}),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { p.fault("nats: %v", err) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			if errors.Is(err, nats.ErrAuthorization) {
+				p.down(err)
+				return
+			}
+			p.fault("nats: %v", err)
+		}),
 	)...)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to %s: %w", p.config.URL, err)
 	}
 	return nc, nil
+}
+
+// down remembers and tells why there is no connection.
+func (p *Publisher) down(err error) {
+	text := p.unreachable()
+	switch {
+	case errors.Is(err, nats.ErrAuthorization):
+		text = "the node does not know this collector's NKEY: is it enrolled? (`ledger collector enrol`)"
+	case !errors.Is(err, nats.ErrNoServers) && !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, io.EOF):
+		text = fmt.Sprintf("%s: %v", text, err)
+	}
+	p.mu.Lock()
+	p.away = text
+	p.mu.Unlock()
+	p.fault("%s", text)
+}
+
+func (p *Publisher) unreachable() string { return "the node is not reachable at " + p.config.URL }
+
+// awayError is why nothing can be asked now.
+func (p *Publisher) awayError() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return errors.New(cmp.Or(p.away, p.unreachable()))
 }
 
 // serviceError is what the node's micro service answered instead of a reply.
@@ -120,6 +151,9 @@ func (p *Publisher) request(ctx context.Context, subject string, in any) ([]byte
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	reply, err := p.nc.RequestWithContext(ctx, subject, body)
+	if errors.Is(err, nats.ErrReconnectBufExceeded) || err != nil && !p.nc.IsConnected() {
+		return nil, p.awayError()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("asking %s: %w", subject, err)
 	}

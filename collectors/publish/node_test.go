@@ -83,6 +83,7 @@ type node struct {
 	deaf    bool                                        // takes no submissions
 	mute    bool                                        // does not tell its checkpoint
 	noProof bool                                        // knows no consistency proof
+	older   uint64                                      // answers as a copy of this size
 	last    map[string]bus.Last
 	notes   map[string]int // submissions by the checkpoint that came along
 	asked   int            // consistency proofs
@@ -245,8 +246,17 @@ func (n *node) Checkpoint() ([]byte, error) {
 	if n.mute {
 		return nil, bus.ErrNotFound
 	}
-	return checkpoint.Sign(n.log.checkpoint(origin, n.log.chain.Size()), n.signer)
+	return checkpoint.Sign(n.log.checkpoint(origin, n.size()), n.signer)
 }
+
+// size is of the log that the node shows; n.mu is held.
+func (n *node) size() uint64 {
+	if n.older > 0 {
+		return n.older
+	}
+	return n.log.chain.Size()
+}
+
 func (n *node) Trust(uint64) ([][]byte, error)    { return nil, nil }
 func (n *node) Refusals(string) ([][]byte, error) { return nil, nil }
 
@@ -263,7 +273,7 @@ func (n *node) Consistency(old, new uint64) ([]byte, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.asked++
-	if n.noProof || new > n.log.chain.Size() {
+	if n.noProof || new > n.size() {
 		return nil, bus.ErrNotFound
 	}
 	proof, err := tlog.ProveTree(int64(new), int64(old), tlog.HashReaderFunc(n.log.read))

@@ -105,6 +105,7 @@ type Publisher struct {
 
 	mu     sync.Mutex
 	status Status
+	away   string // why there is no connection, as far as it is known
 }
 
 // flight is one item that waits for its receipt.
@@ -126,6 +127,8 @@ type Status struct {
 	Connected bool   `json:"connected"`
 	InFlight  int    `json:"inFlight"`
 	Size      uint64 `json:"size"` // of the newest verified checkpoint
+	// Conflict says how the node contradicts itself, until it no longer does.
+	Conflict string `json:"conflict,omitempty"`
 	// BadReceipts did not verify; OddRefusals did not count.
 	BadReceipts uint64    `json:"badReceipts"`
 	OddRefusals uint64    `json:"oddRefusals"`
@@ -358,9 +361,12 @@ func (p *Publisher) send(item *spool.Item, f *flight) (err error) {
 // outage hurries what may have been lost on its way, or whose notice may have:
 // all of it after the connection came back, else what the broker did not take,
 // and what it has already. That is what an earlier process of ours sent.
-// TestDuplicateIsAskedFor, TestKillNode.
-func (p *Publisher) outage() {
+// TestDuplicateIsAskedFor, TestKillNode. What came back may be an older copy.
+func (p *Publisher) outage(ctx context.Context) {
 	back := p.reconnected.Swap(false)
+	if back {
+		p.refresh(ctx)
+	}
 	for _, f := range p.flights {
 		if f.taken != nil {
 			select {
@@ -502,7 +508,7 @@ func (p *Publisher) overdue(ctx context.Context) error {
 	if !p.nc.IsConnected() {
 		return nil
 	}
-	p.outage()
+	p.outage(ctx)
 	var notices []*submission.Notice
 	for _, id := range p.due(time.Now()) {
 		f := p.flights[id]

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -174,6 +175,101 @@ func TestRollback(t *testing.T) {
 	}
 	if conflict, err := s.spool.Conflict(); err != nil || conflict == nil {
 		t.Errorf("the contradicting note was not kept: %v; %s", err, p.Status().LastFault)
+	}
+}
+
+// TestOlderCopy: a node whose newest checkpoint is smaller than one that it has
+// proved, and that knows no proof up to there, was put back; its note is kept.
+func TestOlderCopy(t *testing.T) {
+	n, seed := startNode(t)
+	s := newStation(t, n, seed)
+	s.add(17)
+	if err := drain(t, s.publisher(), 10*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	newest, _ := s.spool.Checkpoint()
+	n.set(func() { n.older = 2 })
+	const want = "the node shows 2 entries, it has proved 18 before: it went back to an older copy"
+	p := s.publisher()
+	err := p.Refresh(t.Context()) // ends by itself
+	if _, ok := errors.AsType[*publish.Conflict](err); !ok || !strings.HasPrefix(err.Error(), want) {
+		t.Fatalf("followed an older copy: %v", err)
+	}
+	if got := p.Status(); !strings.HasPrefix(got.Conflict, want) || !strings.HasPrefix(got.LastFault, want) {
+		t.Errorf("the status is %+v", got)
+	}
+	note, err := s.spool.Conflict()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u, err := checkpoint.ParseUnverified(note); err != nil || u.Size != 2 {
+		t.Errorf("the kept note is %q: %v", note, err)
+	}
+	if now, _ := s.spool.Checkpoint(); string(now) != string(newest) {
+		t.Errorf("the newest checkpoint moved")
+	}
+	// Run sees it, too, and once the right copy is back it is no longer so.
+	s.add(1)
+	p = s.publisher()
+	if err := drain(t, p, time.Second); !errors.Is(err, context.DeadlineExceeded) && err != nil {
+		t.Fatal(err)
+	}
+	if got := p.Status().Conflict; !strings.HasPrefix(got, want) {
+		t.Errorf("Drain sees %q", got)
+	}
+	n.set(func() { n.older = 0 })
+	if err := p.Refresh(t.Context()); err != nil || p.Status().Conflict != "" {
+		t.Errorf("the right copy: %v, %q", err, p.Status().Conflict)
+	}
+}
+
+// TestNoConflict: a node that is well, silent, or damaged is never accused.
+func TestNoConflict(t *testing.T) {
+	n, seed := startNode(t)
+	s := newStation(t, n, seed)
+	ctx, stop := context.WithCancel(t.Context())
+	grown := make(chan struct{})
+	go func() { // others append meanwhile
+		defer close(grown)
+		for i := 0; ctx.Err() == nil; i++ {
+			n.set(func() {
+				if err := n.log.append(typ, fmt.Sprint("other ", i), []byte("{}")); err != nil {
+					t.Error(err)
+				}
+			})
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	for range 10 {
+		s.add(20)
+		p := s.publisher()
+		if err := p.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := drain(t, p, 30*time.Second); err != nil {
+			t.Fatalf("%v: %s", err, p.Status().LastFault)
+		}
+	}
+	stop()
+	<-grown
+	refreshFails := func(change func()) {
+		t.Helper()
+		n.set(change)
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		if err := s.publisher().Refresh(ctx); err == nil {
+			t.Error("followed")
+		}
+	}
+	refreshFails(func() { n.mute = true })
+	refreshFails(func() {
+		n.mute, n.noProof = false, true
+		if err := n.log.append(typ, "one more", []byte("{}")); err != nil {
+			t.Error(err)
+		}
+	})
+	if note, err := s.spool.Conflict(); err != nil || note != nil {
+		t.Errorf("accused by %q, %v", note, err)
 	}
 }
 
@@ -363,8 +459,37 @@ func TestNobodyThere(t *testing.T) {
 	if err := drain(t, p, time.Second); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatal(err)
 	}
-	if st := p.Status(); st.Connected || !strings.Contains(st.LastFault, "127.0.0.1:1") {
+	if st := p.Status(); st.Connected || st.LastFault != "the node is not reachable at nats://127.0.0.1:1" {
 		t.Errorf("status %+v", st)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := s.publisher().Refresh(ctx); err == nil || !strings.HasSuffix(err.Error(), "the node is not reachable at nats://127.0.0.1:1") {
+		t.Errorf("Refresh: %v", err)
+	}
+}
+
+// TestNotEnrolled: a node that does not let us in is not one that is away.
+func TestNotEnrolled(t *testing.T) {
+	n, seed := startNode(t)
+	s := newStation(t, n, seed)
+	s.SeedFile = filepath.Join(t.TempDir(), "other.seed")
+	if _, err := publish.GenerateSeed(s.SeedFile); err != nil {
+		t.Fatal(err)
+	}
+	const want = "the node does not know this collector's NKEY: is it enrolled?"
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	p := s.publisher()
+	if err := p.Refresh(ctx); err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("Refresh: %v", err)
+	}
+	s.add(1)
+	if err := drain(t, p, time.Second); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	if got := p.Status().LastFault; !strings.HasPrefix(got, want) {
+		t.Errorf("the fault is %q", got)
 	}
 }
 

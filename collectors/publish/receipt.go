@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json/v2"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -61,8 +62,7 @@ func (p *Publisher) follow(ctx context.Context, signed *checkpoint.Signed) error
 		}
 	}
 	if err := checkpoint.CheckConsistency(old, new, proof); err != nil {
-		p.conflict(signed, err)
-		return err
+		return p.conflict(signed, err)
 	}
 	if signed.Size > p.newest.Size {
 		p.newest, p.moved = signed.Checkpoint, signed
@@ -75,15 +75,17 @@ func (p *Publisher) follow(ctx context.Context, signed *checkpoint.Signed) error
 func (p *Publisher) Fresh() <-chan struct{} { return p.fresh }
 
 // Refresh follows the node's newest checkpoint over a connection of its own,
-// for use while neither Run nor Drain is at work. It tries until ctx ends.
+// for use while neither Run nor Drain is at work. It tries until ctx ends, or
+// the node contradicts itself.
 func (p *Publisher) Refresh(ctx context.Context) (err error) {
 	if p.nc, err = p.connect(); err != nil {
 		return err
 	}
 	defer p.nc.Close()
 	for {
-		if err = p.newestOfNode(ctx); err == nil {
-			return nil
+		err = p.newestOfNode(ctx)
+		if _, contradicts := errors.AsType[*Conflict](err); err == nil || contradicts {
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -95,7 +97,8 @@ func (p *Publisher) Refresh(ctx context.Context) (err error) {
 
 // refresh does what it can: without it, events name an older checkpoint.
 func (p *Publisher) refresh(ctx context.Context) {
-	if err := p.newestOfNode(ctx); err != nil {
+	err := p.newestOfNode(ctx)
+	if _, told := errors.AsType[*Conflict](err); err != nil && !told {
 		p.fault("the node's newest checkpoint: %v", err)
 	}
 	select {
@@ -105,6 +108,10 @@ func (p *Publisher) refresh(ctx context.Context) {
 	}
 }
 
+// newestOfNode follows what the node shows as its newest checkpoint. A node that
+// shows less than it has proved before, and knows no proof up to there, has lost
+// entries (TestOlderCopy). A 404 about anything else accuses nobody: damage to
+// its tiles may be the reason.
 func (p *Publisher) newestOfNode(ctx context.Context) error {
 	body, err := p.request(ctx, "ledger.v1.checkpoint", struct{}{})
 	if err != nil {
@@ -123,8 +130,20 @@ func (p *Publisher) newestOfNode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := p.follow(ctx, signed); err != nil || p.moved == nil {
+	err = p.follow(ctx, signed)
+	switch {
+	case notFound(err) && signed.Size < p.newest.Size:
+		return p.conflict(signed, err)
+	case notFound(err):
+		return fmt.Errorf("the node cannot prove that its %d entries continue the %d that it has proved before: %w", signed.Size, p.newest.Size, err)
+	case err != nil:
 		return err
+	}
+	p.mu.Lock()
+	p.status.Conflict = ""
+	p.mu.Unlock()
+	if p.moved == nil {
+		return nil
 	}
 	if _, err := p.config.Spool.Release(p.moved); err != nil {
 		return err
@@ -147,13 +166,33 @@ func (p *Publisher) consistency(ctx context.Context, old, new uint64) (checkpoin
 	return checkpoint.ParseConsistency([]byte(reply.Proof))
 }
 
+// Conflict says that the node signed a checkpoint of Shown entries that does not
+// belong to the history of the Proved ones. Both notes are on the spool.
+type Conflict struct {
+	Shown, Proved uint64
+	Err           error // of the proof, or of asking for one
+}
+
+func (c *Conflict) Error() string {
+	if c.Shown < c.Proved {
+		return fmt.Sprintf("the node shows %d entries, it has proved %d before: it went back to an older copy or shows another history (%v)", c.Shown, c.Proved, c.Err)
+	}
+	return fmt.Sprintf("the node shows %d entries that do not continue the %d it has proved before: it shows another history (%v)", c.Shown, c.Proved, c.Err)
+}
+
+func (c *Conflict) Unwrap() error { return c.Err }
+
 // conflict keeps a signed checkpoint that the node could not prove consistent.
-func (p *Publisher) conflict(signed *checkpoint.Signed, err error) {
-	p.fault("the node's checkpoint of size %d does not continue the verified one of size %d: %v. "+
-		"Both notes are kept on the spool: tell the ledger's auditors", signed.Size, p.newest.Size, err)
+func (p *Publisher) conflict(signed *checkpoint.Signed, err error) error {
+	c := &Conflict{signed.Size, p.newest.Size, err}
+	p.mu.Lock()
+	p.status.Conflict = c.Error()
+	p.mu.Unlock()
+	p.fault("%v. Both signed notes are kept on the spool, `collector status` shows them: give them to the ledger's auditors", c)
 	if err := p.config.Spool.SetConflict(signed); err != nil {
 		p.fault("keeping the conflicting checkpoint: %v", err)
 	}
+	return c
 }
 
 // counts tells whether a refusal is about the very payload that is spooled

@@ -15,12 +15,13 @@
 // The spool is one bbolt file, held by one process at a time:
 //
 //	meta      "format" -> "1"; "checkpoint" -> the newest verified note;
-//	          "conflict" -> a note of the node's that contradicts it
+//	          "conflict" -> a note of the node's that is not of its history
 //	numbers   "<keyid> <type>" -> the last number taken and its payload's hash
 //	pending   order, 8 bytes big endian -> item, JSON
 //	refused   order -> item with its refusal, JSON
 //	ids       event id -> order, for all that is pending or refused
-//	seen      SHA-256("<source>\x00<key>") -> order of its last event
+//	seen      SHA-256("<source>\x00<key>") -> order of its last event, or of the
+//	          last event of the record that covers it
 //	receipts  "<type>" -> count of receipts and the newest one, JSON
 //
 // The file does not shrink; its free pages are used again.
@@ -90,7 +91,11 @@ type Draft struct {
 type Record struct {
 	// Source and Key name the record: a key of one source is taken once, for ever.
 	Source, Key string
-	Drafts      []Draft
+	// CoveredBy is the key of the source's record whose events speak for this one
+	// too, "" for none. A covered record has no drafts: it takes neither number
+	// nor room and is marked as seen, unless the one that covers it is not.
+	CoveredBy string
+	Drafts    []Draft
 }
 
 // Number is the last number taken under one key for one type.
@@ -260,13 +265,14 @@ func (s *Spool) Numbers(keyID string) (map[string]Number, error) {
 // transaction, and returns the items taken. Records that were seen are passed
 // over. One whose Make fails takes no number, stays unseen and does not stop
 // those behind it: its error is in the joined error. ErrFull stops; what was
-// taken before it is kept and returned.
+// taken before it is kept and returned. The items are nil only where nothing could
+// be written.
 func (s *Spool) Add(keyID string, records ...Record) ([]*Item, error) {
 	var added []*Item
 	var problems []error
 	var grown int64
 	err := s.db.Update(func(tx *bbolt.Tx) error {
-		added, problems, grown = nil, nil, 0
+		added, problems, grown = []*Item{}, nil, 0
 		for _, r := range records {
 			items, size, err := s.addRecord(tx, keyID, r, grown)
 			var bad *recordError
@@ -307,6 +313,9 @@ func (s *Spool) addRecord(tx *bbolt.Tx, keyID string, r Record, grown int64) (it
 	if tx.Bucket(seenBucket).Get(mark) != nil {
 		return nil, 0, nil
 	}
+	if len(r.Drafts) == 0 {
+		return nil, 0, markCovered(tx, r, mark)
+	}
 	values := make([][]byte, len(r.Drafts))
 	items = make([]*Item, len(r.Drafts))
 	last := map[string]Number{}
@@ -327,6 +336,17 @@ func (s *Spool) addRecord(tx *bbolt.Tx, keyID string, r Record, grown int64) (it
 		return nil, 0, fmt.Errorf("%w: it holds %d of at most %d bytes; nothing more is taken until the node has confirmed some", ErrFull, held, s.bound)
 	}
 	return items, size, write(tx, keyID, mark, items, values, last)
+}
+
+// markCovered looks at what this transaction has written so far: a covering record
+// that could not be made leaves the covered one unseen.
+func markCovered(tx *bbolt.Tx, r Record, mark []byte) error {
+	seen := tx.Bucket(seenBucket)
+	order := bytes.Clone(seen.Get(seenKey(r.Source, r.CoveredBy)))
+	if r.CoveredBy == "" || order == nil {
+		return nil
+	}
+	return seen.Put(mark, order)
 }
 
 func number(tx *bbolt.Tx, keyID, typ string) (n Number, err error) {
@@ -579,8 +599,8 @@ func (s *Spool) Retry() (int, error) {
 // Checkpoint returns the newest verified note, or nil.
 func (s *Spool) Checkpoint() ([]byte, error) { return s.meta(checkpointKey) }
 
-// Conflict returns a note, signed by the node, that contradicts the newest
-// verified one, or nil. The two together prove that the node rewrote its log.
+// Conflict returns a note, signed by the node, that the node could not prove to
+// be of the same history as the newest verified one, or nil.
 func (s *Spool) Conflict() ([]byte, error) { return s.meta(conflictKey) }
 
 // Trust returns the entries of stream trust that the publisher has followed,

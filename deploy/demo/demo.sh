@@ -32,7 +32,14 @@ trap 'exit 130' INT TERM
 step() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 [ -t 1 ] || step() { printf '\n== %s\n' "$*"; }
 run() { # show a command as one would type it, then run it
-	printf '$ %s\n' "$*"
+	printf '$'
+	for word; do
+		case $word in
+		*[!A-Za-z0-9_./:=@%+,-]* | '') printf " '%s'" "$word" ;;
+		*) printf ' %s' "$word" ;;
+		esac
+	done
+	printf '\n'
 	"$@"
 }
 say() { printf '$ %s\n' "$*"; }
@@ -79,7 +86,7 @@ step '5. Verify, while the node runs: every byte hashed again, every signature, 
 run ledger verify --identity identity
 
 run ledger log -n 5
-last=$(ledger log -n 1 | tr -s ' ' | cut -d' ' -f2)
+last=$(ledger log -n 1 | tail -n 1 | tr -s ' ' | cut -d' ' -f2)
 
 step "6. Entry $last by hand, with none of our software but to write its bytes down."
 run ledger show "$last"
@@ -119,10 +126,10 @@ echo "exit $code: found, and named."
 
 step 'Go on by hand'
 cat <<TXT
-cd $dir
-export PATH=$bin:\$PATH
-ledger serve --nats ${nats#nats://} &
-collector run &                 # collects every five minutes
+cd '$dir'
+export PATH='$bin':\$PATH XDG_STATE_HOME='$dir/state'
+ledger serve --nats ${nats#nats://} 2> node.log &
+collector run 2> collector.log &     # collects every five minutes
 ledger log
 ledger show 2
 ledger verify --identity identity

@@ -12,6 +12,9 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
+
+	"github.com/google/uuid"
 
 	"evidence-ledger/ledger/recheck"
 	"evidence-ledger/ledger/store"
@@ -25,7 +28,11 @@ var ErrNotRunning = errors.New("no node runs on this directory")
 
 // Dial finds the running node of a directory, or ErrNotRunning.
 func Dial(dir string) (*Client, error) {
-	path := filepath.Join(dir, socketName)
+	path, err := filepath.Abs(filepath.Join(dir, socketName))
+	if err != nil {
+		return nil, err
+	}
+	path = shorter(path)
 	conn, err := net.Dial("unix", path)
 	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, ErrNotRunning
@@ -59,10 +66,10 @@ func (c *Client) call(method, path string, body []byte, out any) error {
 		return json.Unmarshal(raw, out)
 	}
 	var f failure
-	if err := json.Unmarshal(raw, &f); err != nil {
-		return fmt.Errorf("ask the node: %s: %.200s", resp.Status, raw)
+	if err := json.Unmarshal(raw, &f); err != nil || f.Error == "" {
+		return fmt.Errorf("ask the node: %s: %.200q", resp.Status, raw)
 	}
-	if f.Problem != nil {
+	if f.Problem != nil && f.Problem.Code != "" {
 		return f.Problem
 	}
 	return errors.New(f.Error)
@@ -78,8 +85,19 @@ type View struct {
 	copy  string
 }
 
+const (
+	// startWait is how long a command waits for a node that has the store open
+	// and no socket yet.
+	startWait = 5 * time.Second
+	// copyTries is how often a copy is made again when it was not the directory's
+	// own files, because the node moved them meanwhile.
+	copyTries = 5
+)
+
 // Open opens a directory for reading: the store itself, or, while a node has
-// it open, a copy of its files that the node makes and we read.
+// it open, a copy that the node makes below DIR/snapshots and that must consist
+// of the directory's own files: whoever answers on the socket cannot show us
+// others (TestLyingSocket).
 func Open(dir, secondPlace string) (*View, error) {
 	c := Config{Dir: dir, SecondPlace: secondPlace}
 	v := &View{}
@@ -97,20 +115,40 @@ func Open(dir, secondPlace string) (*View, error) {
 }
 
 func (v *View) open(dir string) error {
-	client, err := Dial(dir)
-	switch {
-	case err == nil:
-		var out snapshotReply
-		if err := client.call("POST", "/v1/snapshot", nil, &out); err != nil {
+	for end := time.Now().Add(startWait); ; time.Sleep(100 * time.Millisecond) {
+		client, err := Dial(dir)
+		if err == nil {
+			return v.openCopy(client, dir)
+		}
+		if !errors.Is(err, ErrNotRunning) {
 			return err
 		}
-		v.copy = out.Dir
-		dir = out.Dir
-	case !errors.Is(err, ErrNotRunning):
-		return err
+		v.store, err = store.Open(dir, store.Options{ReadOnly: true})
+		if !errors.Is(err, store.ErrLocked) || time.Now().After(end) {
+			return err
+		}
 	}
-	v.store, err = store.Open(dir, store.Options{ReadOnly: true})
-	return err
+}
+
+func (v *View) openCopy(client *Client, dir string) error {
+	for try := 1; ; try++ {
+		name := uuid.NewString()
+		if err := client.call("POST", "/v1/snapshot", []byte(name), &snapshotReply{}); err != nil {
+			return err
+		}
+		v.copy = filepath.Join(dir, "snapshots", name)
+		err := store.SameFiles(v.copy, dir)
+		if err == nil {
+			v.store, err = store.Open(v.copy, store.Options{ReadOnly: true})
+			return err
+		}
+		if err := os.RemoveAll(v.copy); err != nil {
+			return err
+		}
+		if try == copyTries {
+			return fmt.Errorf("the copy that the node made is not of the files in %s: %w; stop the node and verify again", dir, err)
+		}
+	}
 }
 
 // Close lets the files go, and removes the copy.
@@ -132,19 +170,24 @@ func (v *View) Close() error {
 // none runs, by opening the ledger itself.
 func AppendTrust(c Config, envelope []byte) (index uint64, err error) {
 	c = c.withDefaults()
-	client, err := Dial(c.Dir)
-	if err == nil {
-		var out trustReply
-		err = client.call("POST", "/v1/trust", envelope, &out)
-		return out.Index, err
+	for end := time.Now().Add(startWait); ; time.Sleep(100 * time.Millisecond) {
+		client, err := Dial(c.Dir)
+		if err == nil {
+			var out trustReply
+			err = client.call("POST", "/v1/trust", envelope, &out)
+			return out.Index, err
+		}
+		if !errors.Is(err, ErrNotRunning) {
+			return 0, err
+		}
+		s, l, err := openLedger(c)
+		if errors.Is(err, store.ErrLocked) && time.Now().Before(end) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		index, err = appendTrust(l, envelope)
+		return index, errors.Join(err, s.Close())
 	}
-	if !errors.Is(err, ErrNotRunning) {
-		return 0, err
-	}
-	s, l, err := openLedger(c)
-	if err != nil {
-		return 0, err
-	}
-	index, err = appendTrust(l, envelope)
-	return index, errors.Join(err, s.Close())
 }

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -22,7 +21,7 @@ import (
 
 // The local API, HTTP over DIR/node.sock, for whoever may open the socket:
 //
-//	POST /v1/snapshot  makes a copy of the store and answers {"dir": "..."}; who asked removes it
+//	POST /v1/snapshot  makes a copy of the store in DIR/snapshots/<body>, answers {}; who asked removes it
 //	POST /v1/trust     appends an envelope of stream trust, answers {"index": N}
 //	GET  /v1/status    answers Status
 //
@@ -51,8 +50,8 @@ func (n *Node) listenLocal() error {
 		return fmt.Errorf("remove an old socket: %w", err)
 	}
 	var err error
-	if n.socket, err = net.Listen("unix", path); err != nil {
-		return fmt.Errorf("listen on %s (a path of at most 107 bytes is allowed): %w", path, err)
+	if n.socket, err = net.Listen("unix", shorter(path)); err != nil {
+		return fmt.Errorf("listen on %s (at most 107 bytes of path are allowed): %w", path, err)
 	}
 	if err := os.Chmod(path, 0o600); err != nil {
 		return err
@@ -63,6 +62,19 @@ func (n *Node) listenLocal() error {
 	mux.HandleFunc("GET /v1/status", reply(n.status))
 	n.local = server(mux)
 	return nil
+}
+
+// shorter names a socket relative to the working folder where that is the
+// shorter name: the system takes no more than 107 bytes.
+func shorter(path string) string {
+	wd, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	if rel, err := filepath.Rel(wd, path); err == nil && len(rel) < len(path) {
+		return rel
+	}
+	return path
 }
 
 func reply[T any](handle func(*http.Request) (T, error)) http.HandlerFunc {
@@ -83,16 +95,22 @@ func (n *Node) status(*http.Request) (Status, error) {
 	return Status{Origin: head.Origin, Size: head.Size, NATS: n.NATS(), HTTP: n.HTTP(), Taken: n.ingest.Taken(), Stalled: n.ingest.Stalled()}, nil
 }
 
-type snapshotReply struct {
-	Dir string `json:"dir"`
-}
+type snapshotReply struct{}
 
-func (n *Node) snapshot(*http.Request) (out snapshotReply, err error) {
+// snapshot makes a copy under the name that the client has chosen: it will open
+// and remove nothing else, whoever answers.
+func (n *Node) snapshot(r *http.Request) (out snapshotReply, err error) {
+	name, err := io.ReadAll(io.LimitReader(r.Body, 100))
+	if err != nil {
+		return out, err
+	}
+	if err := uuid.Validate(string(name)); err != nil {
+		return out, fmt.Errorf("the copy's name: %w", err)
+	}
 	if err := os.MkdirAll(n.snapshots(), 0o700); err != nil {
 		return out, err
 	}
-	out.Dir = filepath.Join(n.snapshots(), time.Now().UTC().Format("20060102T150405.000000")+"-"+uuid.NewString()[:8])
-	return out, n.store.Checkpoint(out.Dir)
+	return out, n.store.Checkpoint(filepath.Join(n.snapshots(), string(name)))
 }
 
 type trustReply struct {

@@ -67,6 +67,10 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
+	// The node goes on under the same name whatever its working folder is.
+	if abs, err := filepath.Abs(c.Dir); err == nil {
+		c.Dir = abs
+	}
 	if c.NodeKey == "" {
 		c.NodeKey = filepath.Join(c.Dir, "node.key")
 	}
@@ -102,13 +106,13 @@ type Node struct {
 
 // openLedger opens store and ledger of a directory for writing.
 func openLedger(c Config) (*store.Store, *ledger.Ledger, error) {
-	key, err := c.Keys.Node(c.NodeKey)
-	if err != nil {
-		return nil, nil, fmt.Errorf("the node's key: %w", err)
-	}
 	s, err := store.Open(c.Dir, store.Options{Logger: c.Logger.With("component", "store")})
 	if err != nil {
 		return nil, nil, err
+	}
+	key, err := c.Keys.Node(c.NodeKey)
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("the node's key: %w", err), s.Close())
 	}
 	clock := ledger.SystemClock()
 	clock.Accept = c.AcceptClock
@@ -129,7 +133,9 @@ func Start(ctx context.Context, c Config) (n *Node, err error) {
 			err = errors.Join(err, n.close())
 		}
 	}()
-	if n.store, n.ledger, err = openLedger(c); err != nil {
+	if n.store, n.ledger, err = openLedger(c); errors.Is(err, store.ErrLocked) {
+		return n, running(c.Dir, err)
+	} else if err != nil {
 		return n, err
 	}
 	if err := os.RemoveAll(n.snapshots()); err != nil {
@@ -137,7 +143,7 @@ func Start(ctx context.Context, c Config) (n *Node, err error) {
 	}
 	if n.bus, err = bus.Start(ctx, bus.Options{
 		Listen: c.NATS, TLS: c.TLS, StoreDir: filepath.Join(c.Dir, "jetstream"), MaxBytes: c.QueueBytes,
-		Authorize: n.authorize, Logger: c.Logger.With("component", "bus"),
+		Authorize: n.authorize, Logger: c.Logger,
 	}); err != nil {
 		return n, err
 	}
@@ -156,6 +162,26 @@ func Start(ctx context.Context, c Config) (n *Node, err error) {
 	}
 	n.web = server(console.Handler(n.ledger))
 	return n, nil
+}
+
+// RunningError says that the directory has its node already.
+type RunningError struct{ Status }
+
+func (e *RunningError) Error() string {
+	return fmt.Sprintf("a node runs on this directory already: %s with %d entries, at %s", e.Origin, e.Size, e.NATS)
+}
+
+// running finds out who has the store open.
+func running(dir string, why error) error {
+	client, err := Dial(dir)
+	if err != nil {
+		return why
+	}
+	status, err := client.Status()
+	if err != nil {
+		return why
+	}
+	return &RunningError{status}
 }
 
 func server(h http.Handler) *http.Server {
@@ -204,8 +230,9 @@ func (n *Node) Run(ctx context.Context) error {
 	if errors.Is(err, ledger.ErrCrashStop) {
 		return err // nothing is closed in good order: only Open knows the state
 	}
-	err = errors.Join(err, n.close())
-	n.c.Logger.Info("stopped", "err", err)
+	if err = errors.Join(err, n.close()); err == nil {
+		n.c.Logger.Info("stopped")
+	}
 	return err
 }
 

@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -233,6 +235,24 @@ func TestTamperArtifacts(t *testing.T) {
 		"a folder in its place": {func(t *testing.T, o original) {
 			remove(t, artifactPath(o, one))
 			if err := os.Mkdir(artifactPath(o, one), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}, "artifact.unreadable", false},
+		"a pipe in its place": {func(t *testing.T, o original) {
+			remove(t, artifactPath(o, one))
+			if err := syscall.Mkfifo(artifactPath(o, one), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, "artifact.unreadable", false},
+		"an endless device in its place": {func(t *testing.T, o original) {
+			remove(t, artifactPath(o, one))
+			if err := os.Symlink("/dev/zero", artifactPath(o, one)); err != nil {
+				t.Fatal(err)
+			}
+		}, "artifact.unreadable", false},
+		"a link to the same bytes elsewhere": {func(t *testing.T, o original) {
+			elsewhere := filepath.Join(t.TempDir(), "copy")
+			if err := errors.Join(os.Rename(artifactPath(o, one), elsewhere), os.Symlink(elsewhere, artifactPath(o, one))); err != nil {
 				t.Fatal(err)
 			}
 		}, "artifact.unreadable", false},
@@ -505,5 +525,60 @@ func TestLocked(t *testing.T) {
 	defer s.Close()
 	if _, err := node.Open(o.dir, ""); !errors.Is(err, store.ErrLocked) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestPipes: a pipe in the place of any file blocks nobody.
+func TestPipes(t *testing.T) {
+	for _, file := range []string{"second-place/checkpoint", "FORMAT", "store/MANIFEST", "store/000001.sst"} {
+		t.Run(file, func(t *testing.T) {
+			o := copied(t)
+			path := filepath.Join(o.dir, file)
+			if file == "store/MANIFEST" {
+				found, err := filepath.Glob(path + "-*")
+				if err != nil || len(found) == 0 {
+					t.Fatal(found, err)
+				}
+				path = found[0]
+			}
+			os.Remove(path)
+			if err := syscall.Mkfifo(path, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error, 1)
+			go func() {
+				r, err := verifyDir(o.dir, o.identity)
+				if err == nil && r.ExitCode() == 0 {
+					err = errors.New("verified")
+				} else {
+					err = nil
+				}
+				done <- err
+			}()
+			select {
+			case err := <-done:
+				if err != nil {
+					t.Error(err)
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatal("the verifier hangs")
+			}
+		})
+	}
+}
+
+// TestStrays: artifacts that no entry names are told, as a note.
+func TestStrays(t *testing.T) {
+	o := copied(t)
+	stray := filepath.Join(o.dir, "artifacts", "sha256", "ff", strings.Repeat("ff", 32))
+	if err := errors.Join(os.MkdirAll(filepath.Dir(stray), 0o700), os.WriteFile(stray, []byte("x"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	r, err := verifyDir(o.dir, o.identity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.ExitCode() != 0 || !strings.Contains(strings.Join(r.Notes, "\n"), "artifacts that no entry names: 1, ") {
+		t.Errorf("%v: %v", r.Verdict, r.Notes)
 	}
 }

@@ -14,11 +14,13 @@ package recheck
 
 import (
 	"context"
-	"encoding/json/jsontext"
+	"encoding/json/v2"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
+	"slices"
 
 	"evidence-ledger/ledger/store"
 	"evidence-ledger/verify"
@@ -62,7 +64,7 @@ func (d *Dir) Verify(ctx context.Context, o verify.Options) (*verify.Report, err
 	if d.SecondErr == nil {
 		o.Known = append(o.Known, verify.Known{Name: "the second place " + d.SecondPath, Note: d.Second})
 	}
-	c := &comparer{d: d, counts: map[store.Table]uint64{}}
+	c := &comparer{d: d, named: map[[32]byte]bool{}, counts: map[store.Table]uint64{}}
 	o.Visit = c.visit
 	report, err := verify.Log(ctx, source{d}, o)
 	if err != nil {
@@ -124,12 +126,18 @@ func notExist(err error) error {
 
 // comparer holds the index tables against the log.
 type comparer struct {
+	named  map[[32]byte]bool // artifacts, see strays
 	d      *Dir
 	counts map[store.Table]uint64 // rows that the log demands and the store has
 }
 
 // visit looks each index row of one entry up.
 func (c *comparer) visit(v verify.Visited, r *verify.Report) {
+	for _, a := range v.Event.Subject {
+		if len(c.named) < maxNamed {
+			c.named[a.SHA256] = true
+		}
+	}
 	s := c.d.Snapshot
 	c.compare(r, v.Index, store.TableIDs, "id "+v.Event.ID, func() (uint64, error) { return s.IndexOfID(v.Event.ID) })
 	c.compare(r, v.Index, store.TableStreams, fmt.Sprintf("stream %s number %d", v.Stream, v.Number), func() (uint64, error) { return s.IndexOfNumber(v.Stream, v.Number) })
@@ -169,6 +177,7 @@ func (c *comparer) finish(r *verify.Report) {
 	c.tiles(r)
 	c.chain(r)
 	c.quarantine(r)
+	c.strays(r)
 	c.rejections(r)
 	err := c.d.Snapshot.Foreign(func(key []byte) error {
 		r.Add(problem.New("store.row-foreign", fmt.Sprintf("key %x", key), "no table of the format has such a row"))
@@ -290,31 +299,78 @@ func (c *comparer) chain(r *verify.Report) {
 	}
 }
 
-// quarantine lies outside the log's guarantees; only its form is looked at.
+// quarantine lies outside the log's guarantees: what a record says is not
+// judged. Only its form is looked at, and that none was taken out since.
 func (c *comparer) quarantine(r *verify.Report) {
-	records := uint64(0)
+	kept, counted := map[string]store.QuarantineState{}, map[string]store.QuarantineState{}
+	total := uint64(0)
 	c.form(r, store.TableQuarantine, func(key, value []byte) error {
-		records++
-		_, err := store.DecodeQuarantined(key, value)
+		total++
+		q, err := store.DecodeQuarantined(key, value)
+		k := kept[q.Collector]
+		k.Records, k.Bytes = k.Records+1, k.Bytes+uint64(len(value))
+		kept[q.Collector] = k
 		return err
 	})
 	c.form(r, store.TableQuarantineState, func(key, value []byte) error {
-		_, _, err := store.DecodeQuarantineState(key, value)
+		collector, state, err := store.DecodeQuarantineState(key, value)
+		counted[collector] = store.QuarantineState{Records: state.Records, Bytes: state.Bytes}
 		return err
 	})
-	if records > 0 {
-		r.Note("%d refused submissions lie in quarantine, outside the log's guarantees: `ledger quarantine list`", records)
+	for collector := range kept {
+		if _, ok := counted[collector]; !ok {
+			counted[collector] = store.QuarantineState{}
+		}
+	}
+	for _, collector := range slices.Sorted(maps.Keys(counted)) {
+		if is, want := kept[collector], counted[collector]; is != want {
+			r.Add(problem.New("store.quarantine-count", "table quarantine: "+collector, "%d records with %d bytes are there, %d with %d were counted: some were taken out, put in or changed", is.Records, is.Bytes, want.Records, want.Bytes))
+		}
+	}
+	if total > 0 {
+		r.Note("%d refused submissions lie in quarantine, outside the log's guarantees: `ledger quarantine list`", total)
 	}
 }
 
 // rejections are counts that the next ledger.rejections entry will hold.
 func (c *comparer) rejections(r *verify.Report) {
 	c.form(r, store.TableRejections, func(_, value []byte) error {
-		if len(value) > 0 && jsontext.Value(value).Kind() != jsontext.KindBeginObject {
-			return errors.New("the counts are no JSON object")
+		if len(value) == 0 {
+			return nil
+		}
+		var counts struct {
+			From       string                       `json:"from"`
+			Collectors map[string]map[string]uint64 `json:"collectors"`
+		}
+		return json.Unmarshal(value, &counts, json.RejectUnknownMembers(true))
+	})
+}
+
+// maxNamed bounds the memory for artifacts that entries name.
+const maxNamed = 1 << 20
+
+// strays counts artifacts that no entry names: an append that was interrupted
+// leaves them, and so does whoever cuts off the end of a log.
+func (c *comparer) strays(r *verify.Report) {
+	if len(c.named) >= maxNamed {
+		r.NotChecked = append(r.NotChecked, fmt.Sprintf("whether artifacts lie there that no entry names: there are over %d", maxNamed))
+		return
+	}
+	strays, first := 0, ""
+	if err := c.d.Artifacts.Walk(func(path string, sha [32]byte) error {
+		if !c.named[sha] {
+			if strays == 0 {
+				first = path
+			}
+			strays++
 		}
 		return nil
-	})
+	}); err != nil {
+		r.NotChecked = append(r.NotChecked, fmt.Sprintf("whether artifacts lie there that no entry names: %v", err))
+	}
+	if strays > 0 {
+		r.Note("artifacts that no entry names: %d, the first is %s: an append was interrupted, or entries were cut off", strays, first)
+	}
 }
 
 // form names the rows of a table that are not of its form.

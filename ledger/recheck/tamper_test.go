@@ -296,10 +296,18 @@ func TestTamperEveryTable(t *testing.T) {
 		"entries: one at the very end": {func(r *rows) {
 			r.set(key(entries, 1<<64-1), r.get(key(entries, 100)))
 		}, "store.row-foreign", -1, "65ffff"},
-		"entries: one behind a gap":   {func(r *rows) { r.set(key(entries, 10_000_000), r.get(key(entries, 100))) }, "log.missing", size, ""},
-		"entries: a key that is none": {func(r *rows) { r.set([]byte("e"), []byte("x")) }, "store.row-foreign", -1, "65"},
-		"entries: a key between two":  {func(r *rows) { r.set(append(key(entries, 100), 0), []byte("x")) }, "store.row-foreign", -1, "65"},
-		"entries: a key behind all":   {func(r *rows) { r.set(append(key(entries, counts), 0), []byte("x")) }, "store.row-foreign", -1, "65"},
+		"entries: one behind a gap": {func(r *rows) { r.set(key(entries, 10_000_000), r.get(key(entries, 100))) }, "log.missing", size, ""},
+		"a range key over a table":  {func(r *rows) { r.check(r.db.RangeKeySet([]byte("e"), []byte("f"), nil, []byte("hidden"), pebble.Sync)) }, "store.row-foreign", -1, "65"},
+		"a range key behind all": {func(r *rows) {
+			r.check(r.db.RangeKeySet([]byte("zz"), []byte("zzz"), nil, []byte("hidden"), pebble.Sync))
+		}, "store.row-foreign", -1, "7a7a"},
+		"meta: a byte more":            {func(r *rows) { r.set([]byte("mformat"), []byte{0, 0, 0, 1, 0}) }, "store.row-foreign", -1, "6d"},
+		"quarantine: a record gone":    {func(r *rows) { r.delete(r.nth(store.TableQuarantine, 0)) }, "store.quarantine-count", -1, "quarantine"},
+		"quarantine: a record changed": {func(r *rows) { k := r.nth(store.TableQuarantine, 0); r.set(k, append(r.get(k), 'x')) }, "store.quarantine-count", -1, "quarantine"},
+		"rejections: broken JSON":      {func(r *rows) { r.set([]byte("r"), []byte(`{"nonsense":[1,2`)) }, "store.row-unreadable", -1, "rejections"},
+		"entries: a key that is none":  {func(r *rows) { r.set([]byte("e"), []byte("x")) }, "store.row-foreign", -1, "65"},
+		"entries: a key between two":   {func(r *rows) { r.set(append(key(entries, 100), 0), []byte("x")) }, "store.row-foreign", -1, "65"},
+		"entries: a key behind all":    {func(r *rows) { r.set(append(key(entries, counts), 0), []byte("x")) }, "store.row-foreign", -1, "65"},
 		"entries: back-dated and relinked": {func(r *rows) { // without the node's key
 			earlier := r.entry(97).Time
 			r.remake(98, size, backdate(98, 103, earlier))

@@ -119,7 +119,7 @@ func (a *Artifacts) Path(sha [32]byte) string {
 // Open opens an artifact, or returns ErrNotFound. Its content is not checked:
 // whoever relies on it hashes it.
 func (a *Artifacts) Open(sha [32]byte) (io.ReadCloser, error) {
-	f, err := a.fs.Open(a.Path(sha))
+	f, err := openRegular(a.fs, a.Path(sha))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("artifact %x: %w", sha, ErrNotFound)
 	}

@@ -4,16 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/sstable/block"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // failure is the state from which there is no way back but the end of the
@@ -70,7 +73,16 @@ func (f *failure) guard(call func() error) error {
 // "in use" from everything else that can go wrong.
 func openPebble(dir string, o Options, create bool) (*Store, error) {
 	folder := storeFolder(o.FS, dir)
+	if err := checkPlain(o.FS, folder); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open %s: %w", folder, err)
+	}
 	lock, err := pebble.LockDirectory(folder, o.FS)
+	if err != nil && o.ReadOnly && mayNotWrite(err) {
+		// An auditor's medium, or somebody else's copy: nobody who could not
+		// lock it either is writing there by our right, so it is read as it lies.
+		o.FS = unlocked{o.FS}
+		lock, err = pebble.LockDirectory(folder, o.FS)
+	}
 	if err != nil {
 		return nil, lockError(folder, err)
 	}
@@ -90,6 +102,17 @@ func openPebble(dir string, o Options, create bool) (*Store, error) {
 	s.files.running.Store(true)
 	return s, nil
 }
+
+// mayNotWrite tells a folder in which no lock file can be made from one that
+// somebody holds.
+func mayNotWrite(err error) bool {
+	return errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission)
+}
+
+// unlocked is a file system whose locks are always had.
+type unlocked struct{ vfs.FS }
+
+func (unlocked) Lock(string) (io.Closer, error) { return io.NopCloser(nil), nil }
 
 // lockError tells a lock that somebody holds (fcntl's bare error number, or
 // Pebble's words for this process) from a file that cannot be made.

@@ -57,13 +57,13 @@ func checkVersion(dir string, folder, tables uint32) error {
 func noLedger(fsys vfs.FS, dir string) error {
 	names, err := fsys.List(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s does not exist: %w; make one with `ledger init`", dir, ErrNoLedger)
+		return fmt.Errorf("%s does not exist: %w", dir, ErrNoLedger)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w: %w", dir, ErrNoLedger, err)
 	}
 	if len(foreign(names)) == 0 {
-		return fmt.Errorf("%s is empty: %w; make one with `ledger init`", dir, ErrNoLedger)
+		return fmt.Errorf("%s is empty: %w", dir, ErrNoLedger)
 	}
 	return fmt.Errorf("%s: %w: the folder has other files and no file FORMAT; point --dir at a ledger's folder", dir, ErrNoLedger)
 }
@@ -79,7 +79,7 @@ func checkEmpty(fsys vfs.FS, dir string) error {
 	}
 	for _, name := range names {
 		if name == formatFile {
-			return fmt.Errorf("%s: a ledger is there already", dir)
+			return fmt.Errorf("%s: %w", dir, ErrExists)
 		}
 	}
 	if rest := foreign(names); len(rest) > 0 {
@@ -157,7 +157,7 @@ func writeTemporary(fsys vfs.FS, path string, data []byte) error {
 
 // readFile reads a file of at most limit bytes.
 func readFile(fsys vfs.FS, path string, limit int64) ([]byte, error) {
-	f, err := fsys.Open(path)
+	f, err := openRegular(fsys, path)
 	if err != nil {
 		return nil, err
 	}
@@ -169,4 +169,48 @@ func readFile(fsys vfs.FS, path string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s is over %d bytes long", path, limit)
 	}
 	return data, nil
+}
+
+// openRegular opens a plain file. A pipe or a device in its place would block
+// for ever or never end; a link leads out of the folder that is verified.
+func openRegular(fsys vfs.FS, path string) (vfs.File, error) {
+	if err := checkRegular(fsys, path); err != nil {
+		return nil, err
+	}
+	return fsys.Open(path)
+}
+
+func checkRegular(fsys vfs.FS, path string) error {
+	var mode fs.FileMode
+	if fsys == vfs.Default {
+		info, err := os.Lstat(path)
+		if err != nil {
+			return err
+		}
+		mode = info.Mode()
+	} else {
+		info, err := fsys.Stat(path)
+		if err != nil {
+			return err
+		}
+		mode = info.Mode()
+	}
+	if !mode.IsRegular() {
+		return fmt.Errorf("%s is no plain file (%s)", path, mode.Type())
+	}
+	return nil
+}
+
+// checkPlain refuses a folder of Pebble's in which something is no plain file.
+func checkPlain(fsys vfs.FS, folder string) error {
+	names, err := fsys.List(folder)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := checkRegular(fsys, fsys.PathJoin(folder, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }

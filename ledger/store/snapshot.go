@@ -329,6 +329,19 @@ func (n *Snapshot) Rows(table Table, fn func(key, value []byte) error) error {
 // not read. In the tables that Rows and a Decode function read anyway, the
 // latter names such a row.
 func (n *Snapshot) Foreign(fn func(key []byte) error) error {
+	if err := n.foreignRanges(fn); err != nil {
+		return err
+	}
+	// The one row of meta has exactly the bytes that this program wrote.
+	format, err := n.get(metaFormatKey())
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if string(format) != string(binary.BigEndian.AppendUint32(nil, formatVersion)) {
+		if err := fn(metaFormatKey()); err != nil {
+			return err
+		}
+	}
 	var from []byte // none: Pebble, built with the race detector, panics at an empty bound
 	for _, table := range append(Tables(), 0) {
 		first := []byte{byte(table)}
@@ -393,6 +406,29 @@ func (n *Snapshot) scan(table Table, from []byte, fn func(key, value []byte) err
 }
 
 // scanRange reads forwards and gives fn copies.
+// foreignRanges calls fn for the beginning of every range key: no table has any.
+func (n *Snapshot) foreignRanges(fn func(key []byte) error) error {
+	if err := n.ready(); err != nil {
+		return err
+	}
+	c := &cursor{r: n.r}
+	c.err = n.r.safely(func() (err error) {
+		c.iter, err = n.r.from.NewIter(&pebble.IterOptions{KeyTypes: pebble.IterKeyTypeRangesOnly})
+		return err
+	})
+	defer c.close()
+	for ok := c.to((*pebble.Iterator).First); ok; ok = c.to((*pebble.Iterator).Next) {
+		start, _ := c.iter.RangeBounds()
+		if err := fn(bytes.Clone(start)); err != nil {
+			return err
+		}
+	}
+	if err := c.close(); err != nil {
+		return n.r.corrupt(0, nil, nil, err)
+	}
+	return nil
+}
+
 func (n *Snapshot) scanRange(table Table, from, to []byte, fn func(key, value []byte) error) error {
 	if err := n.ready(); err != nil {
 		return err

@@ -68,7 +68,9 @@ var (
 	// ErrNotFound says that there is no such row or file.
 	ErrNotFound = errors.New("not found")
 	// ErrLocked says that another process, or this one, has the store open.
-	ErrLocked = errors.New("the ledger is in use by another process; while a node runs, verify a copy made by its Checkpoint")
+	ErrLocked = errors.New("the ledger is in use by another process")
+	// ErrExists says that Create found a ledger.
+	ErrExists = errors.New("a ledger is there already")
 	// ErrNoLedger says that the folder holds no ledger: nothing, or something else.
 	ErrNoLedger = errors.New("no ledger here")
 	// ErrFailed says that the store failed: whether the last batch is on disk is

@@ -392,7 +392,7 @@ func TestOpenRefusals(t *testing.T) {
 	refused(dir, "in use by another process", store.ErrLocked)
 	closeStore(t, s)
 
-	refused("/absent", "does not exist: no ledger here; make one with `ledger init`", store.ErrNoLedger)
+	refused("/absent", "does not exist: no ledger here", store.ErrNoLedger)
 	if _, err := fs.Stat("/absent"); err == nil {
 		t.Error("Open created something")
 	}
