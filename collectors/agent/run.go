@@ -38,7 +38,10 @@ func (a *Agent) Run(ctx context.Context, ready func()) error {
 		BaseContext: func(net.Listener) context.Context { return ctx }}
 	serving, publishing := make(chan error, 1), make(chan error, 1)
 	go func() { serving <- server.Serve(listener) }()
-	go func() { publishing <- a.publisher.Run(ctx) }()
+	go func() {
+		defer close(publishing) // who asks again gets nil
+		publishing <- a.publisher.Run(ctx)
+	}()
 	ready()
 	err = a.schedule(ctx, schedule, publishing)
 	// Everything that uses the spool has ended before the caller closes it.
@@ -86,6 +89,9 @@ func (a *Agent) schedule(ctx context.Context, s cron.Schedule, publishing <-chan
 		case <-ctx.Done():
 			return nil
 		case err := <-publishing:
+			if ctx.Err() != nil {
+				return err // it was told to
+			}
 			return errors.Join(errors.New("publishing has stopped"), err)
 		case <-next.C:
 		}
