@@ -163,7 +163,7 @@ var layers = []string{
 	"verify/problem", "verify/syntax", "verify/key", "verify/entry", "verify/checkpoint", "verify/event",
 	"verify/trust", "verify/submission", "verify",
 	"ledger/sign", "ledger/store", "ledger/recheck", "ledger", "ledger/ledgertest",
-	"ledger/bus", "ledger/ingest", "ledger/console", "ledger/node",
+	"ledger/action", "ledger/bus", "ledger/ingest", "ledger/console", "ledger/node",
 	"collectors", "collectors/spool", "collectors/publish", "collectors/patchrun", "collectors/agent",
 	"cmd/ledger", "cmd/collector",
 }

@@ -29,10 +29,7 @@ type TLS struct {
 // this machine.
 func CheckURL(address string) (*url.URL, error) {
 	u, err := url.Parse(address)
-	if err != nil {
-		return nil, err
-	}
-	if u.Scheme != "nats" && u.Scheme != "tls" || u.Hostname() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || u.Scheme != "nats" && u.Scheme != "tls" || u.Hostname() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("%.120q is not an address such as nats://127.0.0.1:4222 or tls://ledger.example.org:4222", address)
 	}
 	if ip, err := netip.ParseAddr(u.Hostname()); u.Scheme == "nats" && u.Hostname() != "localhost" && (err != nil || !ip.IsLoopback()) {
