@@ -162,8 +162,8 @@ func TestOnlyOneKnows(t *testing.T) {
 var layers = []string{
 	"verify/problem", "verify/syntax", "verify/key", "verify/entry", "verify/checkpoint", "verify/event",
 	"verify/trust", "verify/submission", "verify",
-	"ledger/sign", "ledger/store", "ledger/recheck", "ledger", "ledger/ledgertest",
-	"ledger/action", "ledger/bus", "ledger/ingest", "ledger/console", "ledger/node",
+	"ledger/sign", "ledger/store", "ledger/recheck", "ledger", "ledger/action", "ledger/ledgertest",
+	"ledger/bus", "ledger/ingest", "ledger/console", "ledger/node",
 	"collectors", "collectors/spool", "collectors/publish", "collectors/patchrun", "collectors/agent",
 	"cmd/ledger", "cmd/collector",
 }

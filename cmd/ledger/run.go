@@ -19,7 +19,7 @@ import (
 )
 
 func initCommand(o *options) *cobra.Command {
-	var origin, organisation, adminKey, adminName, genesis, out string
+	var origin, organisation, adminKey, adminName, genesis, predecessor, out string
 	var admins []string
 	threshold := 0
 	cmd := &cobra.Command{
@@ -41,13 +41,21 @@ those who will verify, on another way than the ledger itself.`,
 				return initFrom(cmd, o, genesis)
 			case origin == "" || organisation == "":
 				return errors.New("--origin and --organisation are required")
-			case len(admins) > 0:
-				return initQuorum(o, origin, organisation, admins, threshold, out)
+			}
+			config := o.config()
+			if predecessor != "" {
+				var err error
+				if config.Predecessor, err = node.ReadPredecessor(predecessor); err != nil {
+					return err
+				}
+			}
+			if len(admins) > 0 {
+				return initQuorum(config, origin, organisation, admins, threshold, out)
 			}
 			if adminKey == "" {
 				adminKey = o.adminFile()
 			}
-			created, err := node.Create(o.config(), origin, organisation, adminName, adminKey)
+			created, err := node.Create(config, origin, organisation, adminName, adminKey)
 			if errors.Is(err, store.ErrExists) {
 				return fmt.Errorf("%w; `ledger identity` prints its line again", err)
 			}
@@ -74,6 +82,7 @@ next: ledger serve --dir %s%s
 	f.StringArrayVar(&admins, "admin", nil, "an admin as NAME=PUBLICKEY (ledger key new); once for each")
 	f.IntVar(&threshold, "threshold", 0, "with --admin: how many of them must sign")
 	f.StringVarP(&out, "output", "o", "genesis.json", "with --admin: the file that they sign")
+	f.StringVar(&predecessor, "predecessor", "", "file with the last signed checkpoint of the ledger that this one goes on from, when that one cannot")
 	f.StringVar(&genesis, "genesis", "", "the file that enough admins have signed: make the ledger from it")
 	cmd.MarkFlagsMutuallyExclusive("genesis", "admin")
 	cmd.MarkFlagsMutuallyExclusive("admin-key", "admin")
@@ -81,7 +90,7 @@ next: ledger serve --dir %s%s
 }
 
 // initQuorum begins a ledger whose admins are elsewhere.
-func initQuorum(o *options, origin, organisation string, list []string, threshold int, out string) error {
+func initQuorum(config node.Config, origin, organisation string, list []string, threshold int, out string) error {
 	admins := trust.Admins{Threshold: threshold}
 	for _, a := range list {
 		name, public, ok := strings.Cut(a, "=")
@@ -99,7 +108,7 @@ func initQuorum(o *options, origin, organisation string, list []string, threshol
 	if err := absent(out); err != nil {
 		return err
 	}
-	f, err := node.Prepare(o.config(), origin, organisation, admins)
+	f, err := node.Prepare(config, origin, organisation, admins)
 	if err != nil {
 		return err
 	}

@@ -75,7 +75,7 @@ func create(c Config, s *store.Store, origin, organisation, adminName, adminKey 
 	if err != nil {
 		return nil, fmt.Errorf("the node's key: %w", err)
 	}
-	genesis := genesis(origin, organisation, node, trust.Admins{Threshold: 1, Keys: []trust.Admin{{Name: adminName, PublicKey: admin.Public().String()}}})
+	genesis := c.genesis(origin, organisation, node, trust.Admins{Threshold: 1, Keys: []trust.Admin{{Name: adminName, PublicKey: admin.Public().String()}}})
 	envelope, err := ledger.Own(trust.TypeGenesis, origin, ledger.GenesisSummary(genesis), genesis, time.Now(), node, admin)
 	if err != nil {
 		return nil, err
@@ -84,9 +84,9 @@ func create(c Config, s *store.Store, origin, organisation, adminName, adminKey 
 	return &Created{Identity: id, Admin: admin}, err
 }
 
-func genesis(origin, organisation string, node *sign.Key, admins trust.Admins) trust.Genesis {
+func (c Config) genesis(origin, organisation string, node *sign.Key, admins trust.Admins) trust.Genesis {
 	return trust.Genesis{
-		Origin: origin, Organisation: organisation, Admins: admins,
+		Origin: origin, Organisation: organisation, Admins: admins, Predecessor: c.Predecessor,
 		Node: trust.Node{VKey: checkpoint.VKey(origin, node.Public().Ed25519()), PublicKey: node.Public().String()},
 	}
 }
@@ -123,7 +123,7 @@ func Prepare(c Config, origin, organisation string, admins trust.Admins) (*actio
 	if err != nil {
 		return nil, fmt.Errorf("the node's key: %w", err)
 	}
-	return action.Genesis(genesis(origin, organisation, node, admins), node, time.Now())
+	return action.Genesis(c.genesis(origin, organisation, node, admins), node, time.Now())
 }
 
 // CreateFrom makes the ledger that Prepare began, once the admins have signed.
@@ -214,4 +214,18 @@ func Floor(s *store.Snapshot) (*checkpoint.Checkpoint, error) {
 		return nil, err
 	}
 	return &signed.Checkpoint, nil
+}
+
+// ReadPredecessor reads the last checkpoint of the ledger that a new one goes on
+// from: a signed note, whose signature those who begin the new one answer for.
+func ReadPredecessor(path string) (*trust.Predecessor, error) {
+	note, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the predecessor's checkpoint: %w", err)
+	}
+	c, err := checkpoint.ParseUnverified(note)
+	if err != nil {
+		return nil, fmt.Errorf("%s is no signed checkpoint: %w", path, err)
+	}
+	return &trust.Predecessor{Origin: c.Origin, Size: c.Size, Root: c.Root.String()}, nil
 }

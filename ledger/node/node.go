@@ -35,6 +35,7 @@ import (
 	"evidence-ledger/ledger/sign"
 	"evidence-ledger/ledger/store"
 	"evidence-ledger/verify/event"
+	"evidence-ledger/verify/trust"
 )
 
 // Config says how a node runs. It is the manual of `ledger serve`.
@@ -48,6 +49,9 @@ type Config struct {
 	// SecondPlace is the folder of the newest checkpoint's second place, best
 	// on another disk; "" means DIR/second-place.
 	SecondPlace string
+	// Predecessor names, in a genesis that is made, the ledger that the new one
+	// goes on from.
+	Predecessor *trust.Predecessor
 	// NATS is where collectors connect: an address and a port, of loopback
 	// unless there is TLS.
 	NATS string

@@ -190,11 +190,11 @@ func checkPBES2(der []byte) error {
 	return fmt.Errorf("the password derivation is %v, neither scrypt nor PBKDF2", kdf.ID)
 }
 
-// Limits of what a guess at a password costs; N*r*p for scrypt.
+// Limits of what a guess at a password costs: N*r*p for scrypt, which then takes
+// at most 256 MiB, and the rounds of PBKDF2.
 const (
-	minScrypt, maxScrypt = 1 << 17, 1 << 22
-	maxScryptMemory      = 256 << 20
-	minPBKDF2, maxPBKDF2 = 200_000, 20_000_000
+	minScrypt, maxScrypt = 1 << 17, 1 << 21
+	minPBKDF2, maxPBKDF2 = 200_000, 5_000_000
 )
 
 const cheap = "a guess at the password would cost too little: encrypt it anew with `openssl pkcs8 -topk8 -scrypt`"
@@ -207,10 +207,9 @@ func checkScrypt(der []byte) error {
 	if err := unmarshal(der, &p); err != nil {
 		return err
 	}
-	const most = 1 << 22 // of each, so that no product overflows
 	switch {
-	case p.N < 2 || p.R < 1 || p.P < 1 || p.N > most || p.R > most/8 || p.P > most/8 || p.N&(p.N-1) != 0,
-		p.N*p.R > maxScryptMemory/128, p.N*p.R*p.P > maxScrypt:
+	case p.N < 2 || p.R < 1 || p.P < 1 || p.N&(p.N-1) != 0,
+		p.N > maxScrypt || p.R > maxScrypt/p.N || p.P > maxScrypt/(p.N*p.R):
 		return fmt.Errorf("scrypt with N=%d, r=%d, p=%d is refused: it would take too much, or has no meaning", p.N, p.R, p.P)
 	case p.N*p.R*p.P < minScrypt || len(p.Salt) < 8:
 		return fmt.Errorf("scrypt with N=%d, r=%d, p=%d and %d bytes of salt: %s", p.N, p.R, p.P, len(p.Salt), cheap)
@@ -250,7 +249,7 @@ func unmarshal[T any](der []byte, out *T) error {
 			return nil
 		}
 	}
-	return errors.Join(errors.New("the encryption's parameters are not what RFC 8018 and RFC 7914 say"), err)
+	return errors.Join(errors.New("the encryption's parameters are not in the one form of RFC 8018 and RFC 7914 that is read here"), err)
 }
 
 // WriteSecret writes a new file with mode 0600, synced; it never overwrites.

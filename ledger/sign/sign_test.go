@@ -252,7 +252,7 @@ func TestCostOfAGuess(t *testing.T) {
 		t.Fatal("the parameters are not where they should be")
 	}
 	for name, c := range map[string]struct{ numbers, want string }{
-		"much memory":        {"\x02\x02\x40\x00\x02\x01\x7f\x02\x01\x05", "too much"}, // 127 blocks: over the cost, not the memory
+		"much memory":        {"\x02\x02\x40\x00\x02\x01\x7f\x02\x01\x05", "too much"},
 		"much time":          {"\x02\x02\x40\x00\x02\x01\x08\x02\x01\x7f", "too much"},
 		"not a power of two": {"\x02\x02\x40\x01\x02\x01\x08\x02\x01\x05", "no meaning"},
 		"zero":               {"\x02\x02\x40\x00\x02\x01\x00\x02\x01\x05", "no meaning"},
@@ -269,6 +269,34 @@ func TestCostOfAGuess(t *testing.T) {
 			}
 		})
 	}
+	salt := []byte("salt salt")
+	t.Run("many rounds", func(t *testing.T) {
+		der, err := pkcs8.MarshalPrivateKey(private, []byte(password), &pkcs8.Opts{Cipher: pkcs8.AES256CBC, KDFOpts: pbkdf2(8, 200_000, crypto.SHA256)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		der = bytes.Replace(der, []byte("\x02\x03\x03\x0d\x40"), []byte("\x02\x03\x7f\xff\xff"), 1)
+		_, err = with(password).Load(write(t, pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der})))
+		refuses(t, err, "8388607 rounds", "too long")
+	})
+	t.Run("more parameters", func(t *testing.T) {
+		der, err := pkcs8.MarshalPrivateKey(private, []byte(password), &pkcs8.Opts{Cipher: pkcs8.AES256CBC, KDFOpts: says{scrypt(8, 1<<14, 8, 1), longParameters{salt, 1 << 14, 8, 1, 32}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = with(password).Load(write(t, pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der})))
+		refuses(t, err, "RFC 7914")
+	})
+	t.Run("products that overflow", func(t *testing.T) {
+		for _, p := range []parameters{{salt, 1 << 14, 1 << 50, 1}, {salt, 1 << 14, 8, 1 << 60}, {salt, 1 << 62, 8, 1}} {
+			der, err := pkcs8.MarshalPrivateKey(private, []byte(password), &pkcs8.Opts{Cipher: pkcs8.AES256CBC, KDFOpts: says{scrypt(8, 1<<14, 8, 1), p}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = with(password).Load(write(t, pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der})))
+			refuses(t, err, "too much")
+		}
+	})
 	t.Run("openssl's default", func(t *testing.T) {
 		plain := filepath.Join(t.TempDir(), "plain")
 		openssl(t, "genpkey", "-algorithm", "ed25519", "-out", plain)
@@ -278,6 +306,32 @@ func TestCostOfAGuess(t *testing.T) {
 		refuses(t, err, "not PBES2")
 	})
 }
+
+// says writes other parameters into the file than the key was derived with.
+type says struct {
+	pkcs8.KDFOpts
+	parameters pkcs8.KDFParameters
+}
+
+func (s says) DeriveKey(password, salt []byte, size int) ([]byte, pkcs8.KDFParameters, error) {
+	k, _, err := s.KDFOpts.DeriveKey(password, salt, size)
+	return k, s.parameters, err
+}
+
+type parameters struct {
+	Salt    []byte
+	N, R, P int
+}
+
+func (parameters) DeriveKey([]byte, int) ([]byte, error) { return nil, errors.New("never") }
+
+// longParameters have a fifth one, which pkcs8 reads over.
+type longParameters struct {
+	Salt       []byte
+	N, R, P, L int
+}
+
+func (longParameters) DeriveKey([]byte, int) ([]byte, error) { return nil, errors.New("never") }
 
 // TestRefusedKeys: each with its reason.
 func TestRefusedKeys(t *testing.T) {
@@ -321,7 +375,7 @@ func TestRefusedKeys(t *testing.T) {
 		"x25519":           {plain(pkcs8Of(t, x25519)), "Ed25519 or ECDSA P-256 is needed"},
 		"sec 1":            {pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: sec1}), "openssl pkcs8 -topk8"},
 		"public":           {pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("x")}), `"PUBLIC KEY", not a private key`},
-		"headers":          {pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Headers: map[string]string{"DEK-Info": "DES-CBC,00"}, Bytes: ed}), "headers"},
+		"old encryption":   {pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Headers: map[string]string{"DEK-Info": "DES-CBC,00"}, Bytes: ed}), "headers"},
 		"two":              {append(bytes.Clone(good), good...), "not one PEM block"},
 		"text before":      {append([]byte("Bag Attributes\n"), good...), "canonical"},
 		"text behind":      {append(bytes.Clone(good), "secret\n"...), "not one PEM block"},
