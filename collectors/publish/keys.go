@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"bytes"
 	"context"
 	"encoding/json/v2"
 	"fmt"
@@ -33,7 +34,7 @@ func knownKeys(c Config) (verify.Keys, error) {
 // followKeys asks for the admins' actions when a checkpoint is not signed by
 // the key that we know, and tells whether that brought another one. A key that
 // the quorum did not sign brings none: the actions are verified from the pinned
-// genesis on (TestRotation).
+// genesis on (TestForgedRotation).
 func (p *Publisher) followKeys(ctx context.Context, why error) bool {
 	bad := problem.Of(why)
 	if bad == nil || bad.Code != "checkpoint.unsigned" {
@@ -41,6 +42,10 @@ func (p *Publisher) followKeys(ctx context.Context, why error) bool {
 	}
 	entries, err := p.trustEntries(ctx)
 	if err != nil {
+		p.fault("the admins' actions: %v", err)
+		return false
+	}
+	if err := p.continues(entries); err != nil {
 		p.fault("the admins' actions: %v", err)
 		return false
 	}
@@ -59,6 +64,25 @@ func (p *Publisher) followKeys(ctx context.Context, why error) bool {
 	p.keys = state
 	p.config.Log.Info("the node's key was rotated", "vkey", state.NodeVKey(1<<53), "entry", state.Index())
 	return true
+}
+
+// continues holds new actions against those that were followed before: they
+// must go on from them. A shorter list is what a thief of a former key would show
+// (TestRotationIsNotTakenBack).
+func (p *Publisher) continues(entries [][]byte) error {
+	known, err := p.config.Spool.Trust()
+	if err != nil {
+		return err
+	}
+	if len(entries) < len(known) {
+		return fmt.Errorf("the node shows %d of them, it has shown %d before", len(entries), len(known))
+	}
+	for i, k := range known {
+		if !bytes.Equal(k, entries[i]) {
+			return fmt.Errorf("action %d is not the one that was shown before", i)
+		}
+	}
+	return nil
 }
 
 // trustEntries asks for all entries of stream trust, which come in parts.

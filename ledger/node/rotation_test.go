@@ -501,3 +501,65 @@ func TestRevoked(t *testing.T) {
 	}
 	r.verified()
 }
+
+// TestRotationIsNotTakenBack: a thief of the former key, in the node's place,
+// shows the admins' actions only up to before the rotation. The collector has
+// seen more and does not go back.
+func TestRotationIsNotTakenBack(t *testing.T) {
+	r := start(t)
+	p := r.publishing(r.newStation("web-1", "patch.*"))
+	p.observe("before")
+	p.drain()
+	old, err := sign.Load(filepath.Join(r.config.Dir, "node.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := node.PrepareKey(r.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := r.Ledger().State()
+	if _, err := node.AppendTrust(r.config, rotation(t, state, next, r.admin)); err != nil {
+		t.Fatal(err)
+	}
+	p.observe("after")
+	p.drain()
+	followed, err := p.spool.Trust()
+	if err != nil || len(followed) != 3 {
+		t.Fatalf("%d actions were followed, %v", len(followed), err)
+	}
+	private, err := old.Ed25519()
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := checkpoint.NewSigner(ledgertest.Origin, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	note, err := checkpoint.Sign(r.Ledger().Head().Checkpoint, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := bus.Start(t.Context(), bus.Options{Listen: "127.0.0.1:0", StoreDir: t.TempDir(), Authorize: func(string) (bus.Grant, bool) {
+		return bus.Grant{Name: p.Name, Types: p.Types}, true
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close(context.Background())
+	if err := b.Serve(&thief{note: note, entries: [][]byte{r.raw(0), r.raw(1)}}); err != nil {
+		t.Fatal(err)
+	}
+	p.again(b.ClientURL(), r.identity)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := p.Refresh(ctx); err == nil {
+		t.Error("the collector follows the former key")
+	}
+	if s := p.Status(); !strings.Contains(s.LastFault, "it has shown 3 before") {
+		t.Errorf("%+v", s)
+	}
+	if kept, err := p.spool.Trust(); err != nil || len(kept) != 3 {
+		t.Errorf("%d actions are kept, %v", len(kept), err)
+	}
+}
