@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"evidence-ledger/ledger/sign"
 	"evidence-ledger/ledger/store"
 	"evidence-ledger/verify/checkpoint"
 	"evidence-ledger/verify/entry"
@@ -58,6 +59,9 @@ type batch struct {
 	at    map[string]uint64
 	seqs  map[seqKey]*event.Event
 
+	node *nodeSigner               // who signs the checkpoint of this batch
+	next func() (*sign.Key, error) // the node's next key, where one is prepared
+
 	artifacts []store.Artifact
 	refused   refusals
 }
@@ -77,9 +81,28 @@ func (l *Ledger) Append(candidates []*Candidate) ([]Outcome, error) {
 }
 
 func (l *Ledger) append(candidates []*Candidate) ([]Outcome, error) {
+	if l.stopped != nil {
+		return nil, l.stopped
+	}
 	if err := l.Err(); err != nil {
 		return nil, err
 	}
+	var out []Outcome
+	for {
+		done, err := l.appendBatch(candidates)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, done...)
+		if candidates = candidates[len(done):]; len(candidates) == 0 {
+			return out, nil
+		}
+	}
+}
+
+// appendBatch appends all candidates, or those up to a rotation of the node's
+// key, which ends its batch.
+func (l *Ledger) appendBatch(candidates []*Candidate) ([]Outcome, error) {
 	now, err := l.clock.now(l.c.Clock, l.chain.Time())
 	if err != nil {
 		return nil, err
@@ -89,19 +112,20 @@ func (l *Ledger) append(candidates []*Candidate) ([]Outcome, error) {
 		rows: l.c.Store.NewBatch(), snap: l.c.Store.Snapshot(),
 		chain: l.chain.Clone(), tree: head.tree.Clone(), state: l.state.Load(), now: now,
 		ids: map[string]*event.Event{}, at: map[string]uint64{}, seqs: map[seqKey]*event.Event{},
-		refused: refusals{},
+		refused: refusals{}, node: l.node, next: l.c.NextNode,
 	}
 	defer b.snap.Close()
-	out := make([]Outcome, len(candidates))
-	for i, c := range candidates {
-		if out[i], err = b.take(c, l.c.Schemas); err != nil {
+	var out []Outcome
+	for _, c := range candidates {
+		o, err := b.take(c, l.c.Schemas)
+		if err != nil {
 			return nil, err
 		}
+		if out = append(out, o); b.node != l.node {
+			break
+		}
 	}
-	if err := l.commit(head, b); err != nil {
-		return nil, err
-	}
-	return out, nil
+	return out, l.commit(head, b)
 }
 
 // take judges one candidate. An error that is no problem is the store's.
@@ -145,7 +169,9 @@ func (b *batch) judge(c *Candidate, out *Outcome) (index uint64, duplicate bool,
 	case isTrust && header.Index == 0:
 		state, err = trust.Begin(ev)
 	case isTrust:
-		state, err = b.state.Next(header.Index, ev)
+		if state, err = b.state.Next(header.Index, ev); err == nil {
+			err = b.follow(state)
+		}
 	default:
 		if err = b.state.Authorize(ev, header.Time); err == nil && !ev.Own() {
 			err = b.number(ev)
@@ -160,6 +186,27 @@ func (b *batch) judge(c *Candidate, out *Outcome) (index uint64, duplicate bool,
 	}
 	b.state = state
 	return header.Index, false, b.add(e, c)
+}
+
+// follow takes the node's key of the new state, which this node must hold:
+// else nobody could sign the next checkpoint.
+func (b *batch) follow(state *trust.State) error {
+	want := state.NodeKey().ID()
+	if b.node.key.Public().ID() == want {
+		return nil
+	}
+	if b.next == nil {
+		return errors.New("this node has no next key prepared: `ledger propose rotate` makes one")
+	}
+	key, err := b.next()
+	if err != nil {
+		return fmt.Errorf("the node's next key: %w", err)
+	}
+	if key.Public().ID() != want {
+		return fmt.Errorf("the node's next key is %.16s..., the action rotates to %.16s...", key.Public().ID(), want)
+	}
+	b.node, err = newNodeSigner(state.Origin(), key)
+	return err
 }
 
 // duplicate: the same event is the same id and the same payload. It gets its
@@ -289,7 +336,7 @@ func (l *Ledger) commit(before *Head, b *batch) error {
 	head := before
 	if b.chain.Size() > before.Size {
 		var err error
-		if head, err = l.sign(before, b); err != nil {
+		if head, err = signHead(before, b); err != nil {
 			return err
 		}
 		b.rows.PutCheckpoint(head.Size, head.chain, head.Note)
@@ -310,6 +357,12 @@ func (l *Ledger) commit(before *Head, b *batch) error {
 		return nil
 	}
 	l.chain = b.chain
+	if l.node != b.node && l.c.Rotated != nil {
+		if err := l.c.Rotated(); err != nil {
+			return l.fail(fmt.Errorf("put the node's new key in its place: %w: %w", err, ErrCrashStop))
+		}
+	}
+	l.node = b.node
 	if err := l.c.Second.Write(head.chain, head.Note); err != nil {
 		// Committed, but nobody may be told: Open brings the second place forward.
 		return l.fail(fmt.Errorf("write the checkpoint to its second place: %w: %w", err, ErrCrashStop))
@@ -319,9 +372,9 @@ func (l *Ledger) commit(before *Head, b *batch) error {
 	return nil
 }
 
-func (l *Ledger) sign(before *Head, b *batch) (*Head, error) {
+func signHead(before *Head, b *batch) (*Head, error) {
 	c := checkpoint.Checkpoint{Origin: before.Origin, Size: b.chain.Size(), Root: b.tree.Root()}
-	noteBytes, err := checkpoint.Sign(c, l.signer)
+	noteBytes, err := checkpoint.Sign(c, b.node.signer)
 	if err != nil {
 		return nil, fmt.Errorf("sign the checkpoint of %d entries: %w", c.Size, err)
 	}

@@ -45,23 +45,32 @@ type Config struct {
 	Artifacts *store.Artifacts
 	Second    *store.SecondPlace
 	Node      *sign.Key
+	// NextNode gives the key to which the node's may be rotated, an error where
+	// none is prepared; Rotated is called once it is the node's key, committed.
+	NextNode func() (*sign.Key, error)
+	Rotated  func() error
+	// Conflicts is the folder that keeps notes which prove a fork or a
+	// rollback; "" keeps none.
+	Conflicts string
 	Schemas   *event.Schemas // nil: the built-in ones
 	Clock     Clock
 }
 
 // Ledger is an open log. Append is serial; everything else may run beside it.
 type Ledger struct {
-	c      Config
-	signer note.Signer
+	c Config
 
 	mu    sync.Mutex // held while appending
+	node  *nodeSigner
 	chain *entry.Chain
 	clock clockGuard
 
 	failed chan struct{} // closed once err is set
 	err    error
 
-	rejected time.Time // when the last ledger.rejections was logged
+	stopped  error                  // a *ConflictError
+	lastNote atomic.Pointer[string] // the note that Witness saw to fit last
+	rejected time.Time              // when the last ledger.rejections was logged
 
 	state atomic.Pointer[trust.State]
 	head  atomic.Pointer[Head]
@@ -82,16 +91,29 @@ var ErrCrashStop = errors.New("the outcome of a commit is unknown, the node must
 // Create writes the genesis into an empty store. admins sign it beside the
 // node's own key; the first ledger command that follows opens it.
 func Create(c Config, genesis trust.Genesis, admins []*sign.Key) (*Ledger, error) {
-	l := &Ledger{c: c, chain: entry.NewChain(), failed: make(chan struct{})}
-	if err := l.init(genesis.Origin); err != nil {
-		return nil, err
-	}
-	l.head.Store(&Head{Checkpoint: checkpoint.Checkpoint{Origin: genesis.Origin}, tree: &checkpoint.Tree{}})
-	envelope, err := Own(trust.TypeGenesis, genesis.Origin, "the ledger of "+genesis.Organisation+" begins", genesis, c.Clock.Now(), append([]*sign.Key{c.Node}, admins...)...)
+	envelope, err := Own(trust.TypeGenesis, genesis.Origin, GenesisSummary(genesis), genesis, c.Clock.Now(), append([]*sign.Key{c.Node}, admins...)...)
 	if err != nil {
 		return nil, fmt.Errorf("make the genesis: %w", err)
 	}
-	out, err := l.Append([]*Candidate{NewCandidate(envelope, c.Schemas)})
+	return CreateFrom(c, envelope)
+}
+
+// GenesisSummary is the genesis in one line.
+func GenesisSummary(g trust.Genesis) string { return "the ledger of " + g.Organisation + " begins" }
+
+// CreateFrom writes a genesis that others have signed into an empty store.
+func CreateFrom(c Config, envelope []byte) (*Ledger, error) {
+	genesis := NewCandidate(envelope, c.Schemas)
+	if genesis.Err != nil {
+		return nil, fmt.Errorf("the genesis: %w", genesis.Err)
+	}
+	origin := genesis.Event.Ledger
+	l := &Ledger{c: c, chain: entry.NewChain(), failed: make(chan struct{})}
+	if err := l.init(origin); err != nil {
+		return nil, err
+	}
+	l.head.Store(&Head{Checkpoint: checkpoint.Checkpoint{Origin: origin}, tree: &checkpoint.Tree{}})
+	out, err := l.Append([]*Candidate{genesis})
 	if err == nil {
 		err = out[0].Err
 	}
@@ -105,18 +127,40 @@ func (l *Ledger) init(origin string) error {
 	if l.c.Schemas == nil {
 		l.c.Schemas = event.Builtin()
 	}
-	private, err := l.c.Node.Ed25519()
+	var err error
+	l.node, err = newNodeSigner(origin, l.c.Node)
+	return err
+}
+
+// nodeSigner is the node's key, as it signs events and as it signs notes.
+type nodeSigner struct {
+	key    *sign.Key
+	signer note.Signer
+}
+
+func newNodeSigner(origin string, k *sign.Key) (*nodeSigner, error) {
+	private, err := k.Ed25519()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if l.signer, err = checkpoint.NewSigner(origin, private); err != nil {
-		return fmt.Errorf("node key: %w", err)
+	signer, err := checkpoint.NewSigner(origin, private)
+	if err != nil {
+		return nil, fmt.Errorf("node key: %w", err)
 	}
-	return nil
+	return &nodeSigner{k, signer}, nil
 }
 
 // Own makes the envelope of an event about the ledger itself.
 func Own(typ, origin, summary string, data any, at time.Time, keys ...*sign.Key) ([]byte, error) {
+	payload, err := OwnPayload(typ, origin, summary, data, at)
+	if err != nil {
+		return nil, err
+	}
+	return Sign(payload, keys...)
+}
+
+// OwnPayload makes the statement alone, for others to sign.
+func OwnPayload(typ, origin, summary string, data any, at time.Time) ([]byte, error) {
 	raw, err := json.Marshal(data, json.Deterministic(true))
 	if err != nil {
 		return nil, err
@@ -129,11 +173,7 @@ func Own(typ, origin, summary string, data any, at time.Time, keys ...*sign.Key)
 		Type: typ, Version: 1, Subject: []event.Artifact{event.OriginSubject(origin)},
 		ID: id.String(), Ledger: origin, ObservedAt: at.UTC(), Summary: summary, Data: raw,
 	}
-	payload, err := ev.Payload()
-	if err != nil {
-		return nil, err
-	}
-	return Sign(payload, keys...)
+	return ev.Payload()
 }
 
 // Sign wraps a payload in an envelope signed by each key.

@@ -7,7 +7,9 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"evidence-ledger/ledger/sign"
 	"evidence-ledger/ledger/store"
+	"evidence-ledger/verify"
 	"evidence-ledger/verify/checkpoint"
 	"evidence-ledger/verify/entry"
 	"evidence-ledger/verify/event"
@@ -33,11 +35,13 @@ func Open(c Config) (*Ledger, error) {
 		return nil, err
 	}
 	l := &Ledger{c: c, failed: make(chan struct{})}
+	if c.Node.Public().ID() != state.NodeKey().ID() {
+		if l.c.Node, err = rotated(c, state); err != nil {
+			return nil, err
+		}
+	}
 	if err := l.init(state.Origin()); err != nil {
 		return nil, err
-	}
-	if c.Node.Public().ID() != state.NodeKey().ID() {
-		return nil, fmt.Errorf("the node key is %.16s..., the ledger's node key is %.16s...: give the right key file with --node-key", c.Node.Public().ID(), state.NodeKey().ID())
 	}
 	if l.chain, err = loadChain(snap, size); err != nil {
 		return nil, err
@@ -49,10 +53,24 @@ func Open(c Config) (*Ledger, error) {
 	if err := l.compareSecond(head, snap, state); err != nil {
 		return nil, err
 	}
+	if err := l.checkConflict(snap, head); err != nil {
+		return nil, err
+	}
 	l.state.Store(state)
 	l.head.Store(head)
 	l.clock = newClockGuard(c.Clock, l.chain.Time())
 	return l, nil
+}
+
+// rotated finishes a rotation that was committed when the process ended: the
+// next key is the node's, and takes its place.
+func rotated(c Config, state *trust.State) (*sign.Key, error) {
+	if c.NextNode != nil {
+		if key, err := c.NextNode(); err == nil && key.Public().ID() == state.NodeKey().ID() {
+			return key, c.Rotated()
+		}
+	}
+	return nil, fmt.Errorf("the node key is %.16s..., the ledger's node key is %.16s...: give the right key file with --node-key", c.Node.Public().ID(), state.NodeKey().ID())
 }
 
 // LoadTrust projects stream trust as the store has it, with every check.
@@ -156,7 +174,7 @@ func loadHead(snap *store.Snapshot, size uint64, state *trust.State) (*Head, err
 	if err != nil {
 		return nil, fmt.Errorf("read the newest checkpoint: %w", err)
 	}
-	signed, err := openNote(noteBytes, state)
+	signed, err := verify.Checkpoint(noteBytes, state)
 	if err != nil {
 		return nil, fmt.Errorf("the newest checkpoint: %w", err)
 	}
@@ -164,18 +182,6 @@ func loadHead(snap *store.Snapshot, size uint64, state *trust.State) (*Head, err
 		return nil, fmt.Errorf("the store has %d entries with root %s, its newest checkpoint says %d entries with root %s: the store was changed; run `ledger verify`", size, tree.Root(), signed.Size, signed.Root)
 	}
 	return &Head{Checkpoint: signed.Checkpoint, Note: noteBytes, chain: chain, tree: tree}, nil
-}
-
-func openNote(noteBytes []byte, state *trust.State) (*checkpoint.Signed, error) {
-	unverified, err := checkpoint.ParseUnverified(noteBytes)
-	if err != nil {
-		return nil, err
-	}
-	v, _, err := checkpoint.NewVerifier(state.NodeVKey(unverified.Size))
-	if err != nil {
-		return nil, err
-	}
-	return checkpoint.Open(noteBytes, v)
 }
 
 // SecondPlaceError: store and second place contradict each other. The node
@@ -203,7 +209,7 @@ func (l *Ledger) compareSecond(head *Head, snap *store.Snapshot, state *trust.St
 	if err != nil {
 		return err
 	}
-	second, err := openNote(noteBytes, state)
+	second, err := verify.Checkpoint(noteBytes, state)
 	if err != nil {
 		return fmt.Errorf("second place %s: %w", l.c.Second.Path(), err)
 	}

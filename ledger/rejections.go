@@ -96,7 +96,7 @@ func (l *Ledger) LogRejections(force bool) error {
 }
 
 func (l *Ledger) own(typ, summary string, data any, now time.Time) (*Candidate, error) {
-	envelope, err := Own(typ, l.head.Load().Origin, summary, data, now, l.c.Node)
+	envelope, err := Own(typ, l.head.Load().Origin, summary, data, now, l.node.key)
 	if err != nil {
 		return nil, fmt.Errorf("make a %s event: %w", typ, err)
 	}

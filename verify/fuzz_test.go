@@ -174,6 +174,9 @@ func FuzzReceipt(f *testing.F) {
 	b := smallLog()
 	id := must(checkpoint.ParseIdentity(b.identity()))
 	for _, in := range vectorsOf[receiptIn](f, "receipt") {
+		if len(in.Trust) > 0 {
+			continue // of another log that the same test key has signed
+		}
 		f.Add([]byte(in.Receipt), []byte(in.Envelope), typeRun)
 	}
 	for i, e := range b.entries {

@@ -349,8 +349,11 @@ func take(s *trust.State, index uint64, ev *event.Event) (*trust.State, error) {
 	}
 }
 
+// receiptIn: Trust are entries of stream trust, from the genesis on, which say
+// more about the node's key than the identity.
 type receiptIn struct {
 	Identity string `json:"identity"`
+	Trust    []data `json:"trust,omitzero"`
 	Envelope data   `json:"envelope"`
 	Receipt  data   `json:"receipt"`
 }
@@ -365,6 +368,16 @@ func runReceipt(in jsontext.Value) error {
 	if err != nil {
 		return err
 	}
-	_, err = verify.Receipt(v.Receipt, ev, id)
+	keys := verify.Keys(id)
+	if v.Trust != nil {
+		entries := make([][]byte, len(v.Trust))
+		for i, raw := range v.Trust {
+			entries[i] = raw
+		}
+		if keys, err = verify.Trust(entries, id); err != nil {
+			return err
+		}
+	}
+	_, err = verify.Receipt(v.Receipt, ev, keys)
 	return err
 }

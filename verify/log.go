@@ -38,11 +38,12 @@ type logVerifier struct {
 	admins      map[string]string
 }
 
-// knownRoot is a root that the log must have had at some size.
+// knownRoot is a root that the log must have had at some size. Of a note nobody
+// has verified the signature yet: its key may come in only later in the log.
 type knownRoot struct {
 	name string
-	checkpoint.Checkpoint
-	note string
+	root tlog.Hash
+	note []byte // nil: the identity line's floor
 }
 
 func newLogVerifier(src Source, o Options) *logVerifier {
@@ -234,6 +235,9 @@ func (v *logVerifier) trust(r *read) {
 	}
 	v.state = next
 	v.shared.Store(next)
+	for keyID, name := range next.Names() { // those that left stay
+		v.admins[keyID] = name
+	}
 	if r.index == 0 {
 		v.begin()
 	}
@@ -257,38 +261,43 @@ func (v *logVerifier) checkIdentity(r *read, s *trust.State) error {
 	return nil
 }
 
-// begin reads what needs the genesis: names, and the known checkpoints.
+// begin reads what needs the genesis: its names, and the known checkpoints.
 func (v *logVerifier) begin() {
 	g := v.state.Genesis()
 	v.report.Origin, v.report.Organisation = g.Origin, g.Organisation
-	for keyID, name := range v.state.Names() {
-		v.admins[keyID] = name
-	}
 	if id := v.o.Identity; id != nil && id.Floor != nil {
-		v.known[id.Floor.Size] = append(v.known[id.Floor.Size], knownRoot{name: "the identity line", Checkpoint: *id.Floor})
+		v.known[id.Floor.Size] = append(v.known[id.Floor.Size], knownRoot{name: "the identity line", root: id.Floor.Root})
 	}
 	for _, k := range v.o.Known {
-		signed, err := v.open(k.Note)
+		unverified, err := checkpoint.ParseUnverified(k.Note)
 		if err != nil {
-			p := *problem.Of(err)
-			p.Code, p.Where, p.Text = "log.known-note", k.Name, fmt.Sprintf("the note in %s is not a checkpoint of this ledger: %s", k.Name, p.Text)
-			v.report.Add(&p)
+			v.badNote(k.Name, err)
 			continue
 		}
-		v.known[signed.Size] = append(v.known[signed.Size], knownRoot{k.Name, signed.Checkpoint, string(k.Note)})
+		v.known[unverified.Size] = append(v.known[unverified.Size], knownRoot{k.Name, unverified.Root, k.Note})
 	}
 }
 
+func (v *logVerifier) badNote(name string, err error) {
+	p := *problem.Of(err)
+	p.Code, p.Where, p.Text = "log.known-note", name, fmt.Sprintf("the note is not a checkpoint of this ledger: %s", p.Text)
+	v.report.Add(&p)
+}
+
+// vouched verifies a known note by the node's key for its size.
+func (v *logVerifier) vouched(k knownRoot) bool {
+	if k.note == nil {
+		return true
+	}
+	if _, err := v.open(k.note); err != nil {
+		v.badNote(k.name, err)
+		return false
+	}
+	return true
+}
+
 func (v *logVerifier) open(note []byte) (*checkpoint.Signed, error) {
-	unverified, err := checkpoint.ParseUnverified(note)
-	if err != nil {
-		return nil, err
-	}
-	verifier, _, err := checkpoint.NewVerifier(v.state.NodeVKey(unverified.Size))
-	if err != nil {
-		return nil, err
-	}
-	return checkpoint.Open(note, verifier)
+	return Checkpoint(note, v.state)
 }
 
 func (v *logVerifier) authority(r *read) error {
@@ -347,11 +356,14 @@ func (v *logVerifier) checkRoots(size uint64) {
 		return
 	}
 	for _, k := range v.known[size] {
+		if !v.vouched(k) {
+			continue
+		}
 		if v.roots.unknown() {
 			v.notChecked("the checkpoint of %d entries in %s: an entry before it cannot be read", size, k.name)
-		} else if !v.roots.fits(k.Root) {
+		} else if !v.roots.fits(k.root) {
 			v.report.Add(problem.New("log.fork", k.name, "the log of %d entries has another root than this checkpoint: two histories were signed, or entries were changed", size).
-				With("is", v.roots.root().String()).With("expected", k.Root.String()).With("note", k.note))
+				With("is", v.roots.root().String()).With("expected", k.root.String()).With("note", string(k.note)))
 		}
 	}
 	delete(v.known, size)
@@ -432,11 +444,15 @@ func (v *logVerifier) heads() {
 	}
 	for size, roots := range v.known {
 		for _, k := range roots {
-			if size == 0 {
+			if size == 0 || !v.vouched(k) {
+				continue
+			}
+			if size <= v.size { // passed over with entries that are missing
+				v.notChecked("the checkpoint of %d entries in %s: an entry before it cannot be read", size, k.name)
 				continue
 			}
 			v.report.Add(problem.New("log.rollback", k.name, "%s missing: it holds a signed checkpoint of %d entries, the log ends after %d", spanIs("entry", "entries", v.size, size-1), size, v.size).
-				With("note", k.note))
+				With("note", string(k.note)))
 		}
 	}
 }

@@ -35,6 +35,9 @@ func makeTrust(c *collection) {
 	makeGenesis(c)
 	makeEnrolments(c, begin, enrol)
 	makeAuthority(c, begin, enrol)
+	makeRevocations(c, begin, enrol)
+	makeRotations(c, begin, enrol)
+	makeAdmins(c, begin, enrol)
 }
 
 func makeGenesis(c *collection) {
@@ -219,6 +222,9 @@ func makeLogs(c *collection) {
 	makeHeads(l, b)
 	makeForged(l, b)
 	makeLogArtifacts(l)
+	gone := l.with(map[int]item{2: {absent: true}, 3: {absent: true}, 4: {absent: true}, 5: {absent: true}})
+	gone.Known = []known{{"a witness", base.Checkpoints[2].Note}}
+	l.bad("L2", "four entries are gone, of which a note speaks that somebody kept", gone, logProblem{"log.missing", 2, ""})
 }
 
 func rootAt(b *builder, size int) string {

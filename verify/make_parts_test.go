@@ -157,6 +157,12 @@ func makeEvents(c *collection) {
 	for _, e := range schemaChanges {
 		c.bad("E41", e.where, e.why, eventIn{sealed(edit(e.payload, e.old, e.new), nodeKey)})
 	}
+	for _, p := range []string{revokeWeb1, stolenWeb1, rotateNode, changeAdmins} {
+		c.good("an action", eventIn{sealed(p, alice, bob)})
+	}
+	for _, e := range actionChanges {
+		c.bad("E41", e.where, e.why, eventIn{sealed(edit(e.payload, e.old, e.new), alice, bob)})
+	}
 }
 
 var sealedPayload = ownPayload("ledger.sealed", 9, `{"selection":{"types":["patch.run.completed"],"controls":[],"from":"2026-03-01T00:00:00.000000Z"},"recipient":"auditor","size":9,`+
@@ -246,8 +252,10 @@ var ownChanges = []change{
 	{"E27", "predicate.event.observedAt", "no time", `"observedAt":"2026-03-01T08:00:00Z"`, `"observedAt":""`},
 }
 
-// schemaChanges has at least one for each schema.
-var schemaChanges = []struct{ payload, where, why, old, new string }{
+type schemaChange struct{ payload, where, why, old, new string }
+
+// schemaChanges and actionChanges have at least one for each schema.
+var schemaChanges = []schemaChange{
 	{full, "predicate.data.tool", "no tool", `"tool":"apt",`, ``},
 	{full, "predicate.data.extra", "an unknown member", `"tool":"apt"`, `"tool":"apt","extra":1`},
 	{full, "predicate.data.packages.0.action", "another action", `"upgrade"`, `"upgraded"`},
@@ -605,17 +613,18 @@ func makeReceipts(c *collection) {
 	header := b.entries[3].Header.Bytes()
 	env := data(b.entries[3].Envelope)
 	edited := func(old, new string) data { return receipt([]byte(edit(string(header), old, new))).Marshal() }
-	c.good("an event and its receipt", receiptIn{id, env, receipt(header).Marshal()})
-	c.bad("R1", "extra", "a byte after the header", receiptIn{id, env, receipt(append(bytes.Clone(header), ' ')).Marshal()})
-	c.bad("R2", "extra", "the header of another entry", receiptIn{id, env, edited("index 3", "index 2")})
-	c.bad("R3", "extra", "the header of another stream", receiptIn{id, env, edited("patch.run.completed", "backup.run.completed")})
-	c.bad("N2", "header", "no header", receiptIn{id, env, receipt(nil).Marshal()})
-	c.bad("P10", "", "another time", receiptIn{id, env, edited("10:00:03", "10:00:04")})
-	c.bad("P10", "", "another event of the stream", receiptIn{id, data(b.entries[2].Envelope), receipt(header).Marshal()})
+	c.good("an event and its receipt", receiptIn{id, nil, env, receipt(header).Marshal()})
+	c.bad("R1", "extra", "a byte after the header", receiptIn{id, nil, env, receipt(append(bytes.Clone(header), ' ')).Marshal()})
+	c.bad("R2", "extra", "the header of another entry", receiptIn{id, nil, env, edited("index 3", "index 2")})
+	c.bad("R3", "extra", "the header of another stream", receiptIn{id, nil, env, edited("patch.run.completed", "backup.run.completed")})
+	c.bad("N2", "header", "no header", receiptIn{id, nil, env, receipt(nil).Marshal()})
+	c.bad("P10", "", "another time", receiptIn{id, nil, env, edited("10:00:03", "10:00:04")})
+	c.bad("P10", "", "another event of the stream", receiptIn{id, nil, data(b.entries[2].Envelope), receipt(header).Marshal()})
 	forged := receipt(header)
 	forged.Checkpoint = noteBy(b.head(), stranger)
-	c.bad("C11", "signature", "signed by another key", receiptIn{id, env, forged.Marshal()})
-	c.bad("P2", "", "no receipt", receiptIn{id, env, data("x")})
+	c.bad("C11", "signature", "signed by another key", receiptIn{id, nil, env, forged.Marshal()})
+	c.bad("P2", "", "no receipt", receiptIn{id, nil, env, data("x")})
+	makeRotatedReceipts(c)
 }
 
 func makeSubmissions(c *collection) {

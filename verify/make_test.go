@@ -148,6 +148,7 @@ func edit(s, old, new string) string {
 type builder struct {
 	chain   *entry.Chain
 	tree    *checkpoint.Tree
+	node    testKey // signs the checkpoints
 	time    time.Time
 	log     *logCase
 	entries []*entry.Entry
@@ -155,7 +156,7 @@ type builder struct {
 
 func newBuilder() *builder {
 	return &builder{
-		chain: entry.NewChain(), tree: &checkpoint.Tree{}, time: time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC),
+		chain: entry.NewChain(), tree: &checkpoint.Tree{}, node: nodeKey, time: time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC),
 		log: &logCase{Now: "2026-03-01T12:00:00Z", Tiles: map[string]item{}, Artifacts: map[string]item{}},
 	}
 }
@@ -191,7 +192,7 @@ func noteBy(c checkpoint.Checkpoint, k testKey) []byte {
 
 func (b *builder) sign() *builder {
 	c := b.head()
-	b.log.Checkpoints = append(b.log.Checkpoints, row{Size: c.Size, Note: noteBy(c, nodeKey)})
+	b.log.Checkpoints = append(b.log.Checkpoints, row{Size: c.Size, Note: noteBy(c, b.node)})
 	return b
 }
 
@@ -313,6 +314,7 @@ func writeVectors(t *testing.T) {
 		{"notice", "notice", "what the node answers", makeNotices},
 		{"trust", "trust", "the events of a log, with the times of their entries", makeTrust},
 		{"log", "log", "a log as somebody keeps it", makeLogs},
+		{"log-trust", "log", "a log in which the node's key, a collector and the admins change", makeTrustLogs},
 		{"log-tiles", "log", "a log that fills a tile", makeTileLogs},
 	} {
 		c := &collection{file: m.file, rules: rules, vectorFile: vectorFile{Kind: m.kind, About: m.about}}

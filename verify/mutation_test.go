@@ -44,8 +44,7 @@ type site struct {
 var redundant = map[string]string{
 	"checkpoint/proof.go Verify: if err := checkSize(c.Size); err != nil {":                   "a size that was parsed is in bounds; a caller may make a Checkpoint by hand, and tlog does not return for sizes over 2^62 (TestRefusedInclusion)",
 	"checkpoint/proof.go CheckConsistency: if err := checkSize(n); err != nil {":              "as in Verify (TestRefusedConsistency)",
-	"receipt.go Receipt: if err != nil {":                                                     "an identity that was parsed has a good key; a caller may make one by hand",
-	"log.go open: if err != nil {":                                                            "a genesis that was checked has a good key",
+	"receipt.go Checkpoint: if err != nil {":                                                  "an identity that was parsed has a good key, and so has a state; a caller may make one by hand",
 	"key/key.go Parse: if err != nil {":                                                       "what is no base64 is no bytes, and no bytes are no key: the same code in a better sentence",
 	"event/statement.go Payload: if err := checkPayloadSize(len(payload)); err != nil {":      "about events that are written (TestPayloadRefuses)",
 	"event/statement.go Payload: if _, err := parsePayload(payload, Builtin()); err != nil {": "about events that are written (TestPayloadRefuses)",

@@ -113,8 +113,8 @@ func (r *Report) ExitCode() int {
 	}
 }
 
-// count books an entry for those who signed it; names of admins come from the
-// genesis, the node is "node".
+// count books an entry for those who signed it; an admin has the name under
+// which stream trust let its key in, the node is "node".
 func (r *Report) count(index uint64, ev *event.Event, stream string, t time.Time, name func(keyID string) string) {
 	if r.signers == nil {
 		r.signers, r.Streams = map[string]*Signer{}, map[string]uint64{}

@@ -24,3 +24,22 @@ func TestReportDoesNotSteerTheTerminal(t *testing.T) {
 		t.Error("line feeds are kept")
 	}
 }
+
+// TestSigners: a key that comes in later has its name, one that left keeps it.
+func TestSigners(t *testing.T) {
+	r, err := changingLog().done().verify()
+	if err != nil || r.Verdict != verify.Verified {
+		t.Fatal(r, err)
+	}
+	names := map[string]string{}
+	for _, s := range r.Signers {
+		names[s.KeyID] = s.Name
+	}
+	for name, keys := range map[string][]testKey{"node": {nodeKey, node2}, "alice": {alice}, "bob": {bob}, "carol": {carol}, "dave": {dave}, "web-1": {web1}, "db-1": {db1}} {
+		for _, k := range keys {
+			if got := names[k.public.ID()]; got != name {
+				t.Errorf("a key of %s is listed as %q", name, got)
+			}
+		}
+	}
+}

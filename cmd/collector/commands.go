@@ -35,7 +35,10 @@ func (f *folder) initCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&ledger, "ledger", "", "the ledger's identity: the line, or a file that holds it (required)")
-	flags.StringVar(&c.Node, "node", "nats://127.0.0.1:4222", "the node's address")
+	flags.StringVar(&c.Node, "node", "nats://127.0.0.1:4222", "the node's address; tls://HOST:PORT from another machine")
+	flags.StringVar(&c.CA, "ca", "", "with tls://: the CA certificates (PEM) that may vouch for the node (default the system's)")
+	flags.StringVar(&c.Cert, "cert", "", "with tls://: this collector's certificate (PEM), where the node asks for one")
+	flags.StringVar(&c.Key, "key", "", "the certificate's private key, readable by its owner only")
 	flags.StringSliceVar(&c.Types, "type", []string{"patch.*"}, "an evidence type, or a pattern, to be enrolled for")
 	flags.StringVar(&c.Host, "host", "", "this server's name in the evidence (default its hostname)")
 	flags.StringVar(&c.Timezone, "timezone", "", "the zone of the times in this server's logs (default the system's)")
@@ -43,6 +46,16 @@ func (f *folder) initCommand() *cobra.Command {
 	_ = cmd.MarkFlagRequired("ledger")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c.Name = args[0]
+		for _, file := range []*string{&c.CA, &c.Cert, &c.Key} {
+			if *file == "" {
+				continue
+			}
+			path, err := filepath.Abs(*file)
+			if err != nil {
+				return err
+			}
+			*file = path
+		}
 		id, err := agent.ReadIdentity(ledger)
 		if err != nil {
 			return hint(err, "ask an admin of the ledger for the line that `ledger identity` prints")

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -47,9 +46,9 @@ entry on the node accepts what the collector signs, and NATS lets it connect.`,
 				return err
 			}
 			if adminKey == "" {
-				adminKey = filepath.Join(filepath.Dir(filepath.Clean(o.dir)), "ledger-admin.pem")
+				adminKey = o.adminFile()
 			}
-			key, err := sign.Load(adminKey)
+			key, err := o.keys().Open(adminKey)
 			if err != nil {
 				return fmt.Errorf("the admin's key (--admin-key): %w", err)
 			}
@@ -62,7 +61,7 @@ entry on the node accepts what the collector signs, and NATS lets it connect.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&adminKey, "admin-key", "", "the admin's key file (default ledger-admin.pem beside the data directory)")
+	f.StringVar(&adminKey, "admin-key", "", "the admin's key, a file or a KMS URI (default ledger-admin.pem beside the data directory)")
 	f.StringVar(&from, "valid-from", "", "entries from this time on, as 2026-11-24 or 2026-11-24T20:00:00Z")
 	f.StringVar(&until, "valid-until", "", "entries before this time, written like --valid-from")
 	return cmd
@@ -102,12 +101,15 @@ func enrol(o *options, data *trust.Enrolled, key *sign.Key) (uint64, error) {
 		return 0, err
 	}
 	data.Basis = fmt.Sprintf("%x", state.Basis())
-	summary := fmt.Sprintf("%s may publish %s", data.Name, strings.Join(data.Types, ", "))
-	envelope, err := ledger.Own(trust.TypeEnrolled, state.Origin(), summary, data, time.Now(), key)
+	envelope, err := ledger.Own(trust.TypeEnrolled, state.Origin(), enrolSummary(data), data, time.Now(), key)
 	if err != nil {
 		return 0, err
 	}
 	return node.AppendTrust(o.config(), envelope)
+}
+
+func enrolSummary(data *trust.Enrolled) string {
+	return fmt.Sprintf("%s may publish %s", data.Name, strings.Join(data.Types, ", "))
 }
 
 func collectorListCommand(o *options) *cobra.Command {
@@ -159,6 +161,9 @@ func valid(e trust.Enrolment) string {
 	}
 	if !e.Until.IsZero() {
 		until = " until " + syntax.FormatSeconds(e.Until)
+	}
+	if r := e.Revoked; r != nil {
+		return fmt.Sprintf("revoked in entry %d: %s", r.Index, r.Reason)
 	}
 	return from + until
 }

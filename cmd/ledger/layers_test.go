@@ -129,7 +129,8 @@ func TestOnlyOneKnows(t *testing.T) {
 		"github.com/rogpeppe/go-internal":     {},
 		"pgregory.net/rapid":                  {},
 		"github.com/gowebpki/jcs":             {},
-		"github.com/sigstore":                 {},
+		"github.com/sigstore":                 {"ledger/sign"},
+		"github.com/youmark":                  {"ledger/sign"},
 		"golang.org/x/exp":                    {},
 		"github.com/cockroachdb/errors":       {},
 		"github.com/prometheus/client_golang": {},
@@ -161,7 +162,7 @@ func TestOnlyOneKnows(t *testing.T) {
 var layers = []string{
 	"verify/problem", "verify/syntax", "verify/key", "verify/entry", "verify/checkpoint", "verify/event",
 	"verify/trust", "verify/submission", "verify",
-	"ledger/sign", "ledger/store", "ledger/recheck", "ledger", "ledger/ledgertest",
+	"ledger/sign", "ledger/store", "ledger/recheck", "ledger", "ledger/action", "ledger/ledgertest",
 	"ledger/bus", "ledger/ingest", "ledger/console", "ledger/node",
 	"collectors", "collectors/spool", "collectors/publish", "collectors/patchrun", "collectors/agent",
 	"cmd/ledger", "cmd/collector",

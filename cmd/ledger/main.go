@@ -109,11 +109,16 @@ func hintForRule(p *problem.Problem) string {
 
 // options that all commands have.
 type options struct {
-	dir    string
-	second string
+	dir          string
+	second       string
+	passwordFile string
+	schemes      []string
+	password     func(file string, fresh bool) ([]byte, error)
 }
 
-func (o *options) config() node.Config { return node.Config{Dir: o.dir, SecondPlace: o.second} }
+func (o *options) config() node.Config {
+	return node.Config{Dir: o.dir, SecondPlace: o.second, Keys: o.keys()}
+}
 
 // view opens the directory for reading and closes it behind fn.
 func (o *options) view(fn func(*node.View) error) error {
@@ -134,7 +139,10 @@ func command() *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&o.dir, "dir", "ledger-data", "the data directory")
 	root.PersistentFlags().StringVar(&o.second, "second-place", "", "folder of the newest checkpoint's second place (default DIR/second-place)")
-	root.AddCommand(initCommand(o), serveCommand(o), statusCommand(o), identityCommand(o), verifyCommand(o), logCommand(o), showCommand(o), collectorCommand(o), quarantineCommand(o))
+	root.PersistentFlags().StringVar(&o.passwordFile, "password-file", "", "file with the password of encrypted keys (default the environment variable LEDGER_KEY_PASSWORD, else you are asked)")
+	root.PersistentFlags().StringSliceVar(&o.schemes, "kms-scheme", schemesOfEnvironment(), "a KMS scheme for which the program sigstore-kms-SCHEME may be run (default the environment variable LEDGER_KMS_SCHEMES)")
+	root.AddCommand(initCommand(o), serveCommand(o), statusCommand(o), identityCommand(o), verifyCommand(o), logCommand(o), showCommand(o), collectorCommand(o), quarantineCommand(o),
+		proposeCommand(o), signCommand(o), submitCommand(o), keyCommand(o))
 	return root
 }
 

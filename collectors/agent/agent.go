@@ -97,7 +97,7 @@ func Open(dir string, c *Config, all []collectors.Collector, log *slog.Logger) (
 		return nil, err
 	}
 	a.publisher, err = publish.New(publish.Config{
-		URL: c.Node, Name: c.Name, SeedFile: filepath.Join(dir, seedFile), KeyID: a.key.Public().ID(),
+		URL: c.Node, TLS: c.tls(dir), Name: c.Name, SeedFile: filepath.Join(dir, seedFile), KeyID: a.key.Public().ID(),
 		Identity: a.identity, Spool: a.spool, Log: log,
 	})
 	if err != nil {

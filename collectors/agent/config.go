@@ -4,7 +4,6 @@ import (
 	"encoding/json/jsontext"
 	"encoding/json/v2"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/robfig/cron/v3"
 
+	"evidence-ledger/collectors/publish"
 	"evidence-ledger/verify/syntax"
 )
 
@@ -35,8 +35,17 @@ const DefaultSchedule = "@every 5m"
 type Config struct {
 	// Name is the name that the ledger's admins enrol, as "web-1".
 	Name string `json:"name"`
-	// Node is the URL of the node's NATS server, as "nats://127.0.0.1:4222".
+	// Node is the URL of the node's NATS server: "nats://127.0.0.1:4222" on the
+	// same machine, "tls://ledger.example.org:4222" from any other.
 	Node string `json:"node"`
+	// CA is the file (PEM) of the CAs that may vouch for a tls:// node; absent,
+	// the system's. Here and below a path that is not absolute is inside the
+	// collector's folder.
+	CA string `json:"ca,omitzero"`
+	// Cert and Key are the files of our own certificate, for a node that asks
+	// for one, and its key. All three are read at each connect.
+	Cert string `json:"cert,omitzero"`
+	Key  string `json:"key,omitzero"`
 	// Types are the evidence types to collect, or patterns such as "patch.*".
 	// They are a part of the enrolment: more of them need a new one.
 	Types []string `json:"types"`
@@ -74,8 +83,8 @@ func (c *Config) check() error {
 	if c.Name == "node" {
 		return fmt.Errorf("name: the name node is the ledger node's own (trust.name-reserved)")
 	}
-	if err := checkNode(c.Node); err != nil {
-		return fmt.Errorf("node: %w", err)
+	if err := c.checkNode(); err != nil {
+		return err
 	}
 	if err := checkTypes(c.Types); err != nil {
 		return fmt.Errorf("types: %w", err)
@@ -118,10 +127,27 @@ func (c *Config) Zone() (*time.Location, error) {
 	return time.LoadLocation(c.Timezone)
 }
 
-func checkNode(node string) error {
-	u, err := url.Parse(node)
-	if err != nil || u.Scheme != "nats" && u.Scheme != "tls" || u.Hostname() == "" || u.User != nil || u.Path != "" {
-		return fmt.Errorf("%.120q is not an address such as nats://127.0.0.1:4222", node)
+// tls is what publish needs to know of the folder's TLS files.
+func (c *Config) tls(dir string) publish.TLS {
+	path := func(name string) string {
+		if name == "" || filepath.IsAbs(name) {
+			return name
+		}
+		return filepath.Join(dir, name)
+	}
+	return publish.TLS{CAFile: path(c.CA), CertFile: path(c.Cert), KeyFile: path(c.Key)}
+}
+
+func (c *Config) checkNode() error {
+	u, err := publish.CheckURL(c.Node)
+	if err != nil {
+		return fmt.Errorf("node: %w", err)
+	}
+	if u.Scheme != "tls" && (c.CA != "" || c.Cert != "" || c.Key != "") {
+		return fmt.Errorf("node: %s is without TLS, but ca, cert or key is given; use tls://", c.Node)
+	}
+	if (c.Cert == "") != (c.Key == "") {
+		return fmt.Errorf("cert, key: one of them makes no sense without the other")
 	}
 	return nil
 }

@@ -83,11 +83,14 @@ func ReadIdentity(fileOrLine string) (*checkpoint.Identity, error) {
 
 // Init makes a collector's folder with new keys and returns its enrolment
 // request. An empty Host, Timezone or Schedule is filled in, and nats:// before a
-// Node that is host:port. The folder appears
-// under its name complete or not at all, and none is ever overwritten: with a
-// spool its numbers would be lost.
+// Node that is host:port. TLS files are there already, so their paths are absolute.
+// The folder appears under its name complete or not at all, and none is ever
+// overwritten: with a spool its numbers would be lost.
 func Init(dir string, c Config, id *checkpoint.Identity) (_ *Request, err error) {
 	if err := c.fillIn(); err != nil {
+		return nil, err
+	}
+	if err := c.tls(dir).Check(c.Node); err != nil {
 		return nil, err
 	}
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {

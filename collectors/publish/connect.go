@@ -66,10 +66,15 @@ func (p *Publisher) connect() (*nats.Conn, error) {
 			p.down(err)
 		}
 	}
-	nc, err := nats.Connect(p.config.URL,
+	secure, err := p.config.TLS.options(p.config.URL)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to %s: %w", p.config.URL, err)
+	}
+	nc, err := nats.Connect(p.config.URL, append(secure,
 		nats.Name("collector "+p.config.Name),
 		nats.Nkey(public, user.Sign),
 		nats.CustomInboxPrefix("_INBOX."+p.config.Name),
+		nats.IgnoreDiscoveredServers(), // the address is ours to say
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
 		nats.IgnoreAuthErrorAbort(),
@@ -90,7 +95,7 @@ func (p *Publisher) connect() (*nats.Conn, error) {
 			}
 			p.fault("nats: %v", err)
 		}),
-	)
+	)...)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to %s: %w", p.config.URL, err)
 	}

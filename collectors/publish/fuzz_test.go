@@ -21,6 +21,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"evidence-ledger/collectors/spool"
+	"evidence-ledger/verify"
 	"evidence-ledger/verify/checkpoint"
 	"evidence-ledger/verify/entry"
 	"evidence-ledger/verify/submission"
@@ -184,7 +185,7 @@ func FuzzReplies(f *testing.F) {
 		}
 		signed := false
 		if json.Unmarshal(shown, &in) == nil {
-			_, openErr := checkpoint.Open([]byte(in.Checkpoint), p.verifier)
+			_, openErr := verify.Checkpoint([]byte(in.Checkpoint), p.keys)
 			signed = openErr == nil
 		}
 		if _, conflict := errors.AsType[*Conflict](err); (err == nil || conflict) && !signed {
@@ -241,7 +242,7 @@ func FuzzNotice(f *testing.F) {
 			}
 			return
 		}
-		r, err := p.checkReceipt(item, n.Receipt)
+		r, err := p.checkReceipt(context.Background(), item, n.Receipt)
 		if err != nil {
 			return
 		}

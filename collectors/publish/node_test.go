@@ -89,7 +89,9 @@ type node struct {
 	asked   int            // consistency proofs
 }
 
-func startNode(t *testing.T) (*node, string) {
+func startNode(t *testing.T) (*node, string) { return startNodeTLS(t, bus.TLS{}) }
+
+func startNodeTLS(t *testing.T, secure bus.TLS) (*node, string) {
 	dir := t.TempDir()
 	seed := filepath.Join(dir, "nkey.seed")
 	nkey, err := publish.GenerateSeed(seed)
@@ -104,7 +106,7 @@ func startNode(t *testing.T) (*node, string) {
 	n.signer = signer(t, origin, private)
 	n.identity = &checkpoint.Identity{Origin: origin, VKey: checkpoint.VKey(origin, private.Public().(ed25519.PublicKey)), Genesis: n.log.chain.Last()}
 	n.bus, err = bus.Start(t.Context(), bus.Options{
-		Listen: "127.0.0.1:0", StoreDir: filepath.Join(dir, "bus"), Logger: quiet(),
+		Listen: "127.0.0.1:0", TLS: secure, StoreDir: filepath.Join(dir, "bus"), Logger: quiet(),
 		Authorize: func(k string) (bus.Grant, bool) {
 			return bus.Grant{Name: name, Types: []string{"patch.*"}}, k == nkey
 		},

@@ -15,6 +15,9 @@
 //     id; what the node does not know is sent again, the same bytes.
 //   - A refusal releases nothing: it moves the item to the spool's refused
 //     bucket, and only when it is about the very payload (see counts).
+//   - To a tls:// address nothing is said before the node has shown a
+//     certificate for its host that the configured CAs vouch for (TestTLS), and
+//     to any other machine there is no way but tls://.
 //   - Nothing is sent while the node knows higher numbers of our key than the
 //     spool does: then the spool was lost or rolled back.
 //
@@ -36,10 +39,10 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"evidence-ledger/collectors/spool"
+	"evidence-ledger/verify"
 	"evidence-ledger/verify/checkpoint"
 	"evidence-ledger/verify/problem"
 	"evidence-ledger/verify/submission"
@@ -47,10 +50,13 @@ import (
 
 type checkpointProof = []tlog.Hash
 
-// Config says who publishes what to whom. All but the last two are required.
+// Config says who publishes what to whom. TLS and the last two may be absent.
 type Config struct {
-	// URL of the node's NATS server, as nats://127.0.0.1:4222.
+	// URL of the node's NATS server, as nats://127.0.0.1:4222, or
+	// tls://ledger.example.org:4222 from another machine.
 	URL string
+	// TLS says whom to believe at a tls:// address.
+	TLS TLS
 	// Name is the enrolled name.
 	Name string
 	// SeedFile holds the NKEY seed.
@@ -81,9 +87,9 @@ var ErrAhead = errors.New("the node's last numbers are ahead of the spool's")
 
 // Publisher is one connection's worth of publishing.
 type Publisher struct {
-	config   Config
-	verifier note.Verifier
-	wake     chan struct{}
+	config Config
+	keys   verify.Keys // the identity's key, or what the admins have rotated it to
+	wake   chan struct{}
 	// reconnected is set from outside that goroutine.
 	reconnected atomic.Bool
 	fresh       chan struct{} // closed at the first refresh that came to an end
@@ -138,17 +144,17 @@ func New(c Config) (*Publisher, error) {
 	if c.Patience <= 0 {
 		c.Patience = 5 * time.Second
 	}
-	verifier, _, err := checkpoint.NewVerifier(c.Identity.VKey)
+	keys, err := knownKeys(c)
 	if err != nil {
 		return nil, err
 	}
-	p := &Publisher{config: c, verifier: verifier, wake: make(chan struct{}, 1), fresh: make(chan struct{}), newest: start(c.Identity), flights: map[string]*flight{}}
+	p := &Publisher{config: c, keys: keys, wake: make(chan struct{}, 1), fresh: make(chan struct{}), newest: start(c.Identity), flights: map[string]*flight{}}
 	stored, err := c.Spool.Checkpoint()
 	if err != nil {
 		return nil, err
 	}
 	if stored != nil {
-		signed, err := checkpoint.Open(stored, verifier)
+		signed, err := verify.Checkpoint(stored, keys)
 		if err != nil {
 			return nil, fmt.Errorf("the newest checkpoint on the spool is not of the pinned identity: %w", err)
 		}
@@ -435,7 +441,7 @@ func (p *Publisher) settle(ctx context.Context, notices []*submission.Notice) er
 			}
 			continue
 		}
-		r, err := p.checkReceipt(item, n.Receipt)
+		r, err := p.checkReceipt(ctx, item, n.Receipt)
 		if err != nil {
 			p.badReceipt(item.ID, err)
 			continue

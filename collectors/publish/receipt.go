@@ -25,9 +25,12 @@ type receipt struct {
 }
 
 // checkReceipt verifies a receipt's text against the spooled item.
-func (p *Publisher) checkReceipt(item *spool.Item, text string) (*receipt, error) {
+func (p *Publisher) checkReceipt(ctx context.Context, item *spool.Item, text string) (*receipt, error) {
 	made := &event.Event{Type: item.Type, Envelope: &event.Envelope{Raw: item.Envelope}}
-	r, err := verify.Receipt([]byte(text), made, p.config.Identity)
+	r, err := verify.Receipt([]byte(text), made, p.keys)
+	if p.followKeys(ctx, err) {
+		r, err = verify.Receipt([]byte(text), made, p.keys)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +123,10 @@ func (p *Publisher) newestOfNode(ctx context.Context) error {
 	if err := json.Unmarshal(body, &reply, json.RejectUnknownMembers(true)); err != nil {
 		return fmt.Errorf("the reply cannot be read: %w", err)
 	}
-	signed, err := checkpoint.Open([]byte(reply.Checkpoint), p.verifier)
+	signed, err := verify.Checkpoint([]byte(reply.Checkpoint), p.keys)
+	if p.followKeys(ctx, err) {
+		signed, err = verify.Checkpoint([]byte(reply.Checkpoint), p.keys)
+	}
 	if err != nil {
 		return err
 	}

@@ -139,6 +139,7 @@ var (
 	formatKey     = []byte("format")
 	checkpointKey = []byte("checkpoint")
 	conflictKey   = []byte("conflict")
+	trustKey      = []byte("trust")
 )
 
 const format = "1"
@@ -601,6 +602,25 @@ func (s *Spool) Checkpoint() ([]byte, error) { return s.meta(checkpointKey) }
 // Conflict returns a note, signed by the node, that the node could not prove to
 // be of the same history as the newest verified one, or nil.
 func (s *Spool) Conflict() ([]byte, error) { return s.meta(conflictKey) }
+
+// Trust returns the entries of stream trust that the publisher has followed,
+// from the genesis on; none while the node's key was never rotated.
+func (s *Spool) Trust() (entries [][]byte, err error) {
+	raw, err := s.meta(trustKey)
+	if err != nil || raw == nil {
+		return nil, err
+	}
+	return entries, json.Unmarshal(raw, &entries)
+}
+
+// SetTrust keeps them.
+func (s *Spool) SetTrust(entries [][]byte) error {
+	raw, err := json.Marshal(entries)
+	if err != nil {
+		return err
+	}
+	return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Put(trustKey, raw) })
+}
 
 // SetConflict keeps the first such note.
 func (s *Spool) SetConflict(note *checkpoint.Signed) error {

@@ -24,8 +24,11 @@
 //     space of its own, so that no reply subject leads to anybody else
 //     (TestReplySubjectReachesNothing). A grant that is taken away closes the
 //     connection (TestReauthorizeClosesRevoked).
-//   - There is no TLS yet, so only loopback addresses are listened on
-//     (TestOnlyLoopback).
+//   - Without TLS only loopback addresses are listened on (TestOnlyLoopback).
+//     With TLS every client speaks it from the first byte on, checks the name
+//     in our certificate, and shows one of its own where client CAs are
+//     configured (TestTLS). Renewed files are taken without a restart, and
+//     broken ones change nothing (TestReload).
 //   - A message that was handed out and not acknowledged comes again: after 30
 //     seconds while the node runs, at once after a restart, in stream order
 //     (TestRestartKeepsMessages).
@@ -86,9 +89,11 @@ const (
 // Options says where the bus listens, where it keeps its files and who may
 // connect.
 type Options struct {
-	// Listen is a loopback address and a port, as "127.0.0.1:4222". Port 0
-	// takes a free one; see ClientURL.
+	// Listen is an address and a port, as "127.0.0.1:4222"; without TLS it is
+	// one of loopback. Port 0 takes a free one; see ClientURL.
 	Listen string
+	// TLS, where given, is required of every client.
+	TLS TLS
 	// StoreDir is the folder of JetStream's files, made where it is missing.
 	// No two servers may use one at the same time: the caller holds a lock.
 	StoreDir string
@@ -106,6 +111,7 @@ type Options struct {
 type Bus struct {
 	log      *slog.Logger
 	access   *access
+	certs    *certificates // nil without TLS
 	server   *server.Server
 	conn     *nats.Conn
 	closed   chan struct{} // the node's connection is closed
@@ -119,7 +125,10 @@ type Bus struct {
 // Start runs the server, makes or opens the stream and its consumer, and
 // returns once collectors can publish. The caller calls Close.
 func Start(ctx context.Context, o Options) (*Bus, error) {
-	host, port, err := loopback(o.Listen)
+	if err := o.TLS.check(); err != nil {
+		return nil, err
+	}
+	host, port, err := address(o.Listen, o.TLS != TLS{})
 	if err != nil {
 		return nil, err
 	}
@@ -159,8 +168,9 @@ func (b *Bus) start(ctx context.Context, o Options, host string, port int, own n
 	return b.open(ctx, o.MaxBytes)
 }
 
-// loopback takes an address apart and refuses one that others can reach.
-func loopback(listen string) (string, int, error) {
+// address takes an address apart; without TLS it refuses one that others can
+// reach.
+func address(listen string, secure bool) (string, int, error) {
 	host, portText, err := net.SplitHostPort(listen)
 	if err != nil {
 		return "", 0, fmt.Errorf("bus: %q is not an address such as 127.0.0.1:4222: %w", listen, err)
@@ -172,9 +182,8 @@ func loopback(listen string) (string, int, error) {
 	if host == "localhost" {
 		host = "127.0.0.1"
 	}
-	ip, err := netip.ParseAddr(host)
-	if err != nil || !ip.IsLoopback() {
-		return "", 0, fmt.Errorf("bus: cannot listen on %q: without TLS, which does not exist yet, only a loopback address (127.0.0.1, ::1) is allowed", listen)
+	if ip, err := netip.ParseAddr(host); !secure && (err != nil || !ip.IsLoopback()) {
+		return "", 0, fmt.Errorf("bus: cannot listen on %q: without TLS (a certificate and its key) only a loopback address (127.0.0.1, ::1) is allowed", listen)
 	}
 	if port == 0 {
 		return host, server.RANDOM_PORT, nil
@@ -184,7 +193,7 @@ func loopback(listen string) (string, int, error) {
 
 // run starts the server and waits until it takes connections.
 func (b *Bus) run(ctx context.Context, o Options, host string, port int) error {
-	s, err := server.NewServer(&server.Options{
+	options := &server.Options{
 		ServerName:                 "ledger",
 		Host:                       host,
 		Port:                       port,
@@ -199,7 +208,15 @@ func (b *Bus) run(ctx context.Context, o Options, host string, port int) error {
 		Accounts:                   []*server.Account{server.NewAccount(nodeAccount)},
 		AlwaysEnableNonce:          true,
 		CustomClientAuthentication: b.access,
-	})
+	}
+	if o.TLS != (TLS{}) {
+		var err error
+		if b.certs, err = newCertificates(o.TLS, b.log); err != nil {
+			return err
+		}
+		options.TLSConfig, options.TLSTimeout, options.TLSHandshakeFirst = b.certs.server(), tlsTimeout.Seconds(), true
+	}
+	s, err := server.NewServer(options)
 	if err != nil {
 		return err
 	}
@@ -294,7 +311,8 @@ func (b *Bus) open(ctx context.Context, maxBytes int64) error {
 	return nil
 }
 
-// ClientURL is where collectors connect, as "nats://127.0.0.1:4222".
+// ClientURL is where collectors connect, as "nats://127.0.0.1:4222", or with
+// TLS as "tls://127.0.0.1:4222".
 func (b *Bus) ClientURL() string { return b.server.ClientURL() }
 
 // Notify tells a collector something about its submissions. It is a push to
@@ -321,8 +339,15 @@ func (b *Bus) LastSequence(ctx context.Context) (uint64, error) {
 
 // Reauthorize asks Authorize again for each connection and closes those whose
 // grant is gone or is another one. The node calls it after each trust entry,
-// and from time to time because grants also end by the clock.
-func (b *Bus) Reauthorize() { b.access.reauthorize() }
+// and from time to time because grants also end by the clock. The TLS files are
+// looked at, too: what is wrong with them is then known before somebody
+// connects.
+func (b *Bus) Reauthorize() {
+	b.access.reauthorize()
+	if b.certs != nil {
+		b.certs.current()
+	}
+}
 
 // Close lets requests in hand be answered, then stops the server. What was not
 // acknowledged is there at the next Start.

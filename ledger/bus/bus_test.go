@@ -51,6 +51,12 @@ func (b *buffer) String() string {
 	return b.Buffer.String()
 }
 
+func (b *buffer) Reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.Buffer.Reset()
+}
+
 // start runs a bus that knows web-1 and web-2, both allowed patch.*.
 func start(t testing.TB, maxBytes int64) *world {
 	t.Helper()

@@ -198,8 +198,32 @@ func (in *Ingest) read(c *ledger.Candidate, m *bus.Message, sender, typ string) 
 	if err := s.Fits(c.Event, sender, typ); err != nil {
 		return err
 	}
+	if s.Checkpoint != "" {
+		if err := in.witness(s.Checkpoint); err != nil {
+			return err
+		}
+	}
 	for _, a := range s.Artifacts {
 		c.Artifacts = append(c.Artifacts, store.Artifact{SHA256: sha256.Sum256(a.Data), Data: a.Data})
+	}
+	return nil
+}
+
+// witness holds the note that came along against the log: every collector is a
+// witness. What stops the ledger refuses nobody: the submission waits.
+func (in *Ingest) witness(note string) error {
+	err := in.Ledger.Witness([]byte(note))
+	var conflict *ledger.ConflictError
+	if errors.As(err, &conflict) {
+		in.Logger.Error("CONFLICT: this node has signed two histories, or lost entries", "err", err)
+		return nil
+	}
+	if problem.Of(err) != nil {
+		in.Logger.Error("ALARM: a note that this log does not continue", "err", err, "note", note)
+		return err
+	}
+	if err != nil {
+		in.Logger.Error("compare a collector's checkpoint", "err", err)
 	}
 	return nil
 }

@@ -7,10 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"evidence-ledger/ledger"
+	"evidence-ledger/ledger/action"
 	"evidence-ledger/ledger/sign"
 	"evidence-ledger/ledger/store"
+	"evidence-ledger/verify"
 	"evidence-ledger/verify/checkpoint"
 	"evidence-ledger/verify/syntax"
 	"evidence-ledger/verify/trust"
@@ -61,7 +64,7 @@ func undo(c Config) error {
 }
 
 func create(c Config, s *store.Store, origin, organisation, adminName, adminKey string) (*Created, error) {
-	admin, err := sign.Load(adminKey)
+	admin, err := c.Keys.Open(adminKey)
 	if errors.Is(err, fs.ErrNotExist) {
 		admin, err = sign.GenerateEd25519File(adminKey)
 	}
@@ -72,6 +75,24 @@ func create(c Config, s *store.Store, origin, organisation, adminName, adminKey 
 	if err != nil {
 		return nil, fmt.Errorf("the node's key: %w", err)
 	}
+	genesis := c.genesis(origin, organisation, node, trust.Admins{Threshold: 1, Keys: []trust.Admin{{Name: adminName, PublicKey: admin.Public().String()}}})
+	envelope, err := ledger.Own(trust.TypeGenesis, origin, ledger.GenesisSummary(genesis), genesis, time.Now(), node, admin)
+	if err != nil {
+		return nil, err
+	}
+	id, err := begin(c, s, node, envelope)
+	return &Created{Identity: id, Admin: admin}, err
+}
+
+func (c Config) genesis(origin, organisation string, node *sign.Key, admins trust.Admins) trust.Genesis {
+	return trust.Genesis{
+		Origin: origin, Organisation: organisation, Admins: admins, Predecessor: c.Predecessor,
+		Node: trust.Node{VKey: checkpoint.VKey(origin, node.Public().Ed25519()), PublicKey: node.Public().String()},
+	}
+}
+
+// begin writes the genesis into the new store, and the second place.
+func begin(c Config, s *store.Store, node *sign.Key, envelope []byte) (*checkpoint.Identity, error) {
 	second := c.second()
 	if _, _, err := second.Read(); !errors.Is(err, store.ErrNotFound) {
 		return nil, errors.Join(fmt.Errorf("%s is the second place of another ledger and is not overwritten: choose another folder with --second-place", second.Path()), err)
@@ -79,23 +100,62 @@ func create(c Config, s *store.Store, origin, organisation, adminName, adminKey 
 	if err := second.Create(); err != nil {
 		return nil, err
 	}
-	genesis := trust.Genesis{
-		Origin: origin, Organisation: organisation,
-		Node:   trust.Node{VKey: checkpoint.VKey(origin, node.Public().Ed25519()), PublicKey: node.Public().String()},
-		Admins: trust.Admins{Threshold: 1, Keys: []trust.Admin{{Name: adminName, PublicKey: admin.Public().String()}}},
-	}
-	l, err := ledger.Create(ledger.Config{Store: s, Artifacts: store.NewArtifacts(nil, c.Dir), Second: second, Node: node, Clock: ledger.SystemClock()}, genesis, []*sign.Key{admin})
+	l, err := ledger.CreateFrom(ledger.Config{Store: s, Artifacts: store.NewArtifacts(nil, c.Dir), Second: second, Node: node, Clock: ledger.SystemClock()}, envelope)
 	if err != nil {
 		return nil, err
 	}
 	p := l.Prove()
 	defer p.Close()
-	id, err := Identity(p.Snapshot())
-	return &Created{Identity: id, Admin: admin}, err
+	return Identity(p.Snapshot())
+}
+
+// preparedKey is where the node's key lies between Prepare and CreateFrom.
+func (c Config) preparedKey() string { return filepath.Clean(c.Dir) + ".node.key" }
+
+// Prepare begins a ledger whose admins sign the genesis on machines of their
+// own: it makes the node's key, beside the data directory, and the action file.
+func Prepare(c Config, origin, organisation string, admins trust.Admins) (*action.File, error) {
+	c = c.withDefaults()
+	if err := syntax.Origin(origin); err != nil {
+		return nil, err
+	}
+	node, err := sign.GenerateEd25519File(c.preparedKey())
+	if err != nil {
+		return nil, fmt.Errorf("the node's key: %w", err)
+	}
+	return action.Genesis(c.genesis(origin, organisation, node, admins), node, time.Now())
+}
+
+// CreateFrom makes the ledger that Prepare began, once the admins have signed.
+// The prepared key goes when the ledger, which has it too, is complete.
+func CreateFrom(c Config, f *action.File) (*checkpoint.Identity, error) {
+	c = c.withDefaults()
+	node, err := c.Keys.Node(c.preparedKey())
+	if err != nil {
+		return nil, fmt.Errorf("the node's key of `ledger init --admin`: %w", err)
+	}
+	if len(f.Actions) != 1 {
+		return nil, errors.New("a genesis file holds exactly one action")
+	}
+	s, err := store.Create(c.Dir, store.Options{Logger: c.Logger})
+	if err != nil {
+		return nil, err
+	}
+	var id *checkpoint.Identity
+	if err = os.Link(c.preparedKey(), c.NodeKey); err == nil {
+		id, err = begin(c, s, node, f.Envelopes()[0])
+	}
+	if err = errors.Join(err, s.Close()); err != nil {
+		return nil, errors.Join(err, undo(c))
+	}
+	return id, os.Remove(c.preparedKey())
 }
 
 // outside refuses an admin key below the data directory.
 func outside(dir, file string) error {
+	if sign.IsKMS(file) {
+		return nil
+	}
 	d, err := resolve(dir)
 	if err != nil {
 		return err
@@ -145,17 +205,27 @@ func Floor(s *store.Snapshot) (*checkpoint.Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	size, _, noteBytes, err := s.LatestCheckpoint()
+	_, _, noteBytes, err := s.LatestCheckpoint()
 	if err != nil {
 		return nil, fmt.Errorf("read the newest checkpoint: %w", err)
 	}
-	v, _, err := checkpoint.NewVerifier(state.NodeVKey(size))
-	if err != nil {
-		return nil, err
-	}
-	signed, err := checkpoint.Open(noteBytes, v)
+	signed, err := verify.Checkpoint(noteBytes, state)
 	if err != nil {
 		return nil, err
 	}
 	return &signed.Checkpoint, nil
+}
+
+// ReadPredecessor reads the last checkpoint of the ledger that a new one goes on
+// from: a signed note, whose signature those who begin the new one answer for.
+func ReadPredecessor(path string) (*trust.Predecessor, error) {
+	note, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the predecessor's checkpoint: %w", err)
+	}
+	c, err := checkpoint.ParseUnverified(note)
+	if err != nil {
+		return nil, fmt.Errorf("%s is no signed checkpoint: %w", path, err)
+	}
+	return &trust.Predecessor{Origin: c.Origin, Size: c.Size, Root: c.Root.String()}, nil
 }

@@ -35,6 +35,7 @@ import (
 	"evidence-ledger/ledger/sign"
 	"evidence-ledger/ledger/store"
 	"evidence-ledger/verify/event"
+	"evidence-ledger/verify/trust"
 )
 
 // Config says how a node runs. It is the manual of `ledger serve`.
@@ -43,11 +44,19 @@ type Config struct {
 	Dir string
 	// NodeKey is the node's key file; "" means DIR/node.key.
 	NodeKey string
+	// Keys says how keys are opened, and with which password.
+	Keys sign.Options
 	// SecondPlace is the folder of the newest checkpoint's second place, best
 	// on another disk; "" means DIR/second-place.
 	SecondPlace string
-	// NATS is where collectors connect: a loopback address and a port.
+	// Predecessor names, in a genesis that is made, the ledger that the new one
+	// goes on from.
+	Predecessor *trust.Predecessor
+	// NATS is where collectors connect: an address and a port, of loopback
+	// unless there is TLS.
 	NATS string
+	// TLS is required of all collectors where it is given.
+	TLS bus.TLS
 	// HTTP is where tiles and checkpoint are served: a loopback address and a
 	// port; "" serves none.
 	HTTP string
@@ -105,13 +114,14 @@ func openLedger(c Config) (*store.Store, *ledger.Ledger, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	key, err := sign.Load(c.NodeKey)
+	key, err := c.Keys.Node(c.NodeKey)
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("the node's key: %w", err), s.Close())
 	}
 	clock := ledger.SystemClock()
 	clock.Accept = c.AcceptClock
-	l, err := ledger.Open(ledger.Config{Store: s, Artifacts: store.NewArtifacts(nil, c.Dir), Second: c.second(), Node: key, Clock: clock})
+	l, err := ledger.Open(ledger.Config{Store: s, Artifacts: store.NewArtifacts(nil, c.Dir), Second: c.second(), Node: key, Clock: clock, Conflicts: filepath.Join(c.Dir, "conflict"),
+		NextNode: func() (*sign.Key, error) { return c.Keys.Node(c.nextKey()) }, Rotated: c.rotated})
 	if err != nil {
 		return nil, nil, errors.Join(err, s.Close())
 	}
@@ -136,7 +146,7 @@ func Start(ctx context.Context, c Config) (n *Node, err error) {
 		return n, fmt.Errorf("remove old snapshots: %w", err)
 	}
 	if n.bus, err = bus.Start(ctx, bus.Options{
-		Listen: c.NATS, StoreDir: filepath.Join(c.Dir, "jetstream"), MaxBytes: c.QueueBytes,
+		Listen: c.NATS, TLS: c.TLS, StoreDir: filepath.Join(c.Dir, "jetstream"), MaxBytes: c.QueueBytes,
 		Authorize: n.authorize, Logger: c.Logger,
 	}); err != nil {
 		return n, err
@@ -188,7 +198,7 @@ func listenLoopback(address string) (net.Listener, error) {
 		return nil, fmt.Errorf("%q is no address and port: %w", address, err)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, fmt.Errorf("%s is not a loopback address: there is no TLS yet, put a proxy in front of 127.0.0.1", host)
+		return nil, fmt.Errorf("%s is not a loopback address: checkpoint and tiles are served without TLS, put a proxy in front of 127.0.0.1", host)
 	}
 	return net.Listen("tcp", address)
 }

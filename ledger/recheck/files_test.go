@@ -436,8 +436,8 @@ func TestNoLedger(t *testing.T) {
 		want string
 		is   error
 	}{
-		"no folder":    {func(t *testing.T) original { return original{dir: filepath.Join(t.TempDir(), "none")} }, "ledger init", store.ErrNoLedger},
-		"empty folder": {func(t *testing.T) original { return original{dir: t.TempDir()} }, "ledger init", store.ErrNoLedger},
+		"no folder":    {func(t *testing.T) original { return original{dir: filepath.Join(t.TempDir(), "none")} }, "does not exist", store.ErrNoLedger},
+		"empty folder": {func(t *testing.T) original { return original{dir: t.TempDir()} }, "is empty", store.ErrNoLedger},
 		"a file": {func(t *testing.T) original {
 			path := filepath.Join(t.TempDir(), "file")
 			if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {

@@ -65,3 +65,7 @@ func ParseIdentity(line string) (*Identity, error) {
 	}
 	return id, nil
 }
+
+// NodeVKey is the verifier key of a checkpoint of any size, for who knows of no
+// rotation of the node's key.
+func (id *Identity) NodeVKey(uint64) string { return id.VKey }

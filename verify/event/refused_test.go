@@ -287,7 +287,8 @@ func TestOwn(t *testing.T) {
 // TestSchemas: each embedded schema compiles and refuses members that it does
 // not name.
 func TestSchemas(t *testing.T) {
-	want := []string{"ledger.rejections:v1", "ledger.sealed:v1", "patch.run.completed:v1", "trust.collector-enrolled:v1", "trust.genesis:v1"}
+	want := []string{"ledger.rejections:v1", "ledger.sealed:v1", "patch.run.completed:v1", "trust.admins-changed:v1",
+		"trust.collector-enrolled:v1", "trust.collector-revoked:v1", "trust.genesis:v1", "trust.node-key-rotated:v1"}
 	if got := event.Builtin().Types(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("types %v, want %v", got, want)
 	}

@@ -23,7 +23,6 @@ import (
 	"fmt"
 	"time"
 
-	"evidence-ledger/verify/checkpoint"
 	"evidence-ledger/verify/event"
 	"evidence-ledger/verify/key"
 	"evidence-ledger/verify/problem"
@@ -34,7 +33,13 @@ import (
 const (
 	TypeGenesis  = "trust.genesis"
 	TypeEnrolled = "trust.collector-enrolled"
+	TypeRevoked  = "trust.collector-revoked"
+	TypeRotated  = "trust.node-key-rotated"
+	TypeAdmins   = "trust.admins-changed"
 )
+
+// nodeName is the name under which the node's key shows its possession.
+const nodeName = "node"
 
 // Node is the `node` member of genesis: one key, once as the verifier key of
 // its signed notes, once as SubjectPublicKeyInfo.
@@ -47,6 +52,8 @@ type Node struct {
 type Admin struct {
 	Name      string `json:"name"`
 	PublicKey string `json:"publicKey"`
+	// Possession stands only in trust.admins-changed; a key that is new has it.
+	Possession string `json:"possession,omitzero"`
 }
 
 // Admins are the keys that may act, and how many of them it takes.
@@ -93,17 +100,36 @@ type Enrolment struct {
 	From  time.Time // zero: from the enrolment on
 	Until time.Time // zero: unbounded
 	Index uint64    // the entry that let it in
+	// Revoked says since when it may not sign any more; nil: it may.
+	Revoked *Revocation
+}
+
+// Revocation is the end of an enrolment. Where the key was stolen, what it
+// signed after the newest dated checkpoint before DoubtedSince is doubted.
+type Revocation struct {
+	Index        uint64
+	Reason       string // retired, superseded, compromised
+	DoubtedSince time.Time
+}
+
+// nodeKey is the node's key for checkpoints of more than index entries, and
+// for its own events after index.
+type nodeKey struct {
+	index  uint64
+	vkey   string
+	public *key.Public
 }
 
 // State is who may sign what just after entry Index of stream `trust`.
 type State struct {
 	genesis    Genesis
-	node       *key.Public
+	nodes      []nodeKey
 	admins     map[string]string // key id -> name
+	adminList  Admins
 	threshold  int
 	enrolments []Enrolment
-	byKey      map[string]int // key id -> index in enrolments
-	keys       map[string]*key.Public
+	byKey      map[string]int         // key id -> index in enrolments
+	keys       map[string]*key.Public // every key that was ever in the state
 	basis      [32]byte
 	index      uint64
 }
@@ -118,7 +144,7 @@ func Begin(ev *event.Event) (*State, error) {
 	if ev.Type != TypeGenesis {
 		return nil, problem.New("trust.genesis-first", "predicateType", "entry 0 is %s, it must be %s", ev.Type, TypeGenesis)
 	}
-	s := &State{admins: map[string]string{}, byKey: map[string]int{}, keys: map[string]*key.Public{}}
+	s := &State{byKey: map[string]int{}, keys: map[string]*key.Public{}}
 	if err := json.Unmarshal(ev.Data, &s.genesis, json.RejectUnknownMembers(true)); err != nil {
 		return nil, fmt.Errorf("read genesis: %w", err)
 	}
@@ -136,65 +162,22 @@ func (s *State) begin(ev *event.Event) error {
 	if err := checkOriginSubject(ev, g.Origin); err != nil {
 		return err
 	}
-	var err error
-	if s.node, err = s.newKey(g.Node.PublicKey, "predicate.data.node.publicKey"); err != nil {
+	node, err := s.newNode(g.Node, 0)
+	if err != nil {
 		return err
-	}
-	if s.node.Ed25519() == nil {
-		return problem.New("trust.vkey", "predicate.data.node.publicKey", "the node's key is not Ed25519, which signs notes")
-	}
-	if want := checkpoint.VKey(g.Origin, s.node.Ed25519()); g.Node.VKey != want {
-		return problem.New("trust.vkey", "predicate.data.node.vkey", "the verifier key is not that of node.publicKey under the origin").
-			With("is", g.Node.VKey).With("expected", want)
 	}
 	if err := s.setAdmins(g.Admins); err != nil {
 		return err
 	}
-	signers, err := s.signers(ev, s.node)
+	signers, err := s.signers(ev, node)
 	if err != nil {
 		return err
 	}
-	if !signers[s.node.ID()] {
+	if !signers[node.ID()] {
 		return problem.New("trust.node-signature", "signatures", "genesis is not signed by the node's own key")
 	}
 	s.basis = ev.Envelope.PayloadSHA256()
 	return nil
-}
-
-func (s *State) setAdmins(a Admins) error {
-	names := map[string]bool{}
-	for i, admin := range a.Keys {
-		where := fmt.Sprintf("predicate.data.admins.keys.%d", i)
-		if names[admin.Name] {
-			return problem.New("trust.names-distinct", where+".name", "the admin name %q occurs twice", admin.Name)
-		}
-		names[admin.Name] = true
-		k, err := s.newKey(admin.PublicKey, where+".publicKey")
-		if err != nil {
-			return err
-		}
-		s.admins[k.ID()] = admin.Name
-	}
-	if a.Threshold < 1 || a.Threshold > len(a.Keys) {
-		return problem.New("trust.threshold", "predicate.data.admins.threshold", "the threshold is %d, it must be 1 to %d, the number of admin keys", a.Threshold, len(a.Keys))
-	}
-	s.threshold = a.Threshold
-	return nil
-}
-
-// newKey reads a key that comes into the state and remembers it for ever.
-func (s *State) newKey(encoded, where string) (*key.Public, error) {
-	k, err := key.Parse(encoded)
-	if err != nil {
-		p := *problem.Of(err)
-		p.Where = where
-		return nil, &p
-	}
-	if s.keys[k.ID()] != nil {
-		return nil, problem.New("trust.keys-distinct", where, "this key is or was in the ledger already; a new one is needed").With("keyid", k.ID())
-	}
-	s.keys[k.ID()] = k
-	return k, nil
 }
 
 // signers verifies every signature of an action; each must be of an admin, or
@@ -218,93 +201,6 @@ func (s *State) signers(ev *event.Event, node *key.Public) (map[string]bool, err
 		return nil, problem.New("trust.quorum", "signatures", "%d of the admins signed, %d are needed", admins, s.threshold)
 	}
 	return signers, nil
-}
-
-// Next returns the state after the action ev at the given index, at which the
-// node appended it. It checks everything: form, basis, quorum, possession.
-func (s *State) Next(index uint64, ev *event.Event) (*State, error) {
-	if ev.Type != TypeEnrolled {
-		return nil, problem.New("trust.action", "predicateType", "%s is no action that may stand at index %d of a log", ev.Type, index)
-	}
-	if err := s.checkLedger(ev); err != nil {
-		return nil, err
-	}
-	if err := checkOriginSubject(ev, s.genesis.Origin); err != nil {
-		return nil, err
-	}
-	if _, err := s.signers(ev, nil); err != nil {
-		return nil, err
-	}
-	var data Enrolled
-	if err := json.Unmarshal(ev.Data, &data, json.RejectUnknownMembers(true)); err != nil {
-		return nil, fmt.Errorf("read %s: %w", ev.Type, err)
-	}
-	if want := fmt.Sprintf("%x", s.basis); data.Basis != want {
-		return nil, problem.New("trust.basis", "predicate.data.basis", "the action was signed on another state of stream trust: sign it again on top of the newest action").
-			With("is", data.Basis).With("expected", want)
-	}
-	next := s.clone()
-	if err := next.enrol(index, &data); err != nil {
-		return nil, err
-	}
-	next.basis, next.index = ev.Envelope.PayloadSHA256(), index
-	return next, nil
-}
-
-func (s *State) enrol(index uint64, data *Enrolled) error {
-	if data.Name == "node" {
-		return problem.New("trust.name-reserved", "predicate.data.name", "the name node is the ledger node's own")
-	}
-	k, err := s.newKey(data.PublicKey, "predicate.data.publicKey")
-	if err != nil {
-		return err
-	}
-	possession, err := syntax.Base64(data.Possession)
-	if err == nil {
-		err = k.Verify(PossessionMessage(s.genesis.Origin, data.Name, k.ID()), possession)
-	}
-	if err != nil {
-		return problem.New("trust.possession", "predicate.data.possession", "nobody has shown to hold the key for this name in this ledger: %v", err)
-	}
-	e := Enrolment{Name: data.Name, Key: k, Types: data.Types, NKey: data.NKey, Index: index}
-	if e.From, e.Until, err = validity(data); err != nil {
-		return err
-	}
-	for i, pattern := range data.Types {
-		// "ledger.*" begins like any type below it, so it is reserved as they are.
-		if pattern != "ledger.verified" && syntax.Reserved(pattern) {
-			return problem.New("trust.types-reserved", fmt.Sprintf("predicate.data.types.%d", i), "%s is reserved for the ledger itself", pattern)
-		}
-	}
-	s.byKey[k.ID()] = len(s.enrolments)
-	s.enrolments = append(s.enrolments, e)
-	return nil
-}
-
-// validity reads the two ends, the zero time where one is absent. (The
-// schema lets a leap second pass, which is no time here.)
-func validity(data *Enrolled) (from, until time.Time, err error) {
-	if from, err = validEnd("validFrom", data.ValidFrom); err != nil {
-		return from, until, err
-	}
-	if until, err = validEnd("validUntil", data.ValidUntil); err != nil {
-		return from, until, err
-	}
-	if data.ValidUntil != "" && !from.Before(until) {
-		return from, until, problem.New("trust.validity", "predicate.data.validUntil", "the key would never be valid: from %q until %q", data.ValidFrom, data.ValidUntil)
-	}
-	return from, until, nil
-}
-
-func validEnd(name, s string) (time.Time, error) {
-	if s == "" {
-		return time.Time{}, nil
-	}
-	t, err := syntax.Micros(s)
-	if err != nil {
-		return t, problem.New("trust.time", "predicate.data."+name, "%v", err)
-	}
-	return t, nil
 }
 
 func (s *State) checkLedger(ev *event.Event) error {
@@ -335,15 +231,15 @@ func (s *State) CheckSignature(ev *event.Event) error {
 	if n := len(ev.Envelope.Signatures); n != 1 {
 		return problem.New("event.signatures-one", "signatures", "the envelope has %d signatures, an event of type %s has exactly one", n, ev.Type)
 	}
-	keyID := ev.Envelope.Signatures[0].KeyID
 	if ev.Own() {
-		if keyID != s.node.ID() {
-			return problem.New("authority.node-key", "signatures.0.keyid", "%s is signed by the node only, and key %.16s... is not the node's", ev.Type, keyID).With("keyid", keyID)
-		}
 		if err := checkOriginSubject(ev, s.genesis.Origin); err != nil {
 			return err
 		}
-		return ev.Envelope.VerifySignature(0, s.node)
+		node, err := s.nodeSigner(ev)
+		if err != nil {
+			return err
+		}
+		return ev.Envelope.VerifySignature(0, node.public)
 	}
 	e, err := s.enrolment(ev)
 	if err != nil {
@@ -362,6 +258,17 @@ func (s *State) Signed(envelope *event.Envelope, name string) bool {
 	return ok && s.enrolments[i].Name == name && envelope.VerifySignature(0, s.enrolments[i].Key) == nil
 }
 
+// nodeSigner is the node's key, in force or former, that the event names.
+func (s *State) nodeSigner(ev *event.Event) (nodeKey, error) {
+	keyID := ev.Envelope.Signatures[0].KeyID
+	for _, n := range s.nodes {
+		if n.public.ID() == keyID {
+			return n, nil
+		}
+	}
+	return nodeKey{}, problem.New("authority.node-key", "signatures.0.keyid", "%s is signed by the node only, and key %.16s... is not the node's", ev.Type, keyID).With("keyid", keyID)
+}
+
 func (s *State) enrolment(ev *event.Event) (*Enrolment, error) {
 	keyID := ev.Envelope.Signatures[0].KeyID
 	i, ok := s.byKey[keyID]
@@ -375,11 +282,18 @@ func (s *State) enrolment(ev *event.Event) (*Enrolment, error) {
 // verified, may sign this type in an entry of time t.
 func (s *State) Authorize(ev *event.Event, t time.Time) error {
 	if ev.Own() {
-		return nil // the node's, as CheckSignature saw
+		node, err := s.nodeSigner(ev)
+		if err == nil && node.public != s.NodeKey() {
+			return problem.New("authority.node-key-old", "signatures.0.keyid", "%s is signed by a key that the node had before the rotation in entry %d", ev.Type, s.nodes[len(s.nodes)-1].index)
+		}
+		return err
 	}
 	e, err := s.enrolment(ev)
 	if err != nil {
 		return err
+	}
+	if r := e.Revoked; r != nil {
+		return problem.New("authority.revoked", "predicate.event.collector", "the key of %s was revoked in entry %d (%s)", e.Name, r.Index, r.Reason)
 	}
 	if t.Before(e.From) {
 		return problem.New("authority.not-yet", "predicate.event.collector", "the key of %s is valid from %s, the entry's time is %s", e.Name, syntax.FormatMicros(e.From), syntax.FormatMicros(t))
@@ -395,30 +309,28 @@ func (s *State) Authorize(ev *event.Event, t time.Time) error {
 	return problem.New("authority.type", "predicateType", "%s may not publish %s, only %v", e.Name, ev.Type, e.Types)
 }
 
-func (s *State) clone() *State {
-	c := *s
-	c.enrolments = append([]Enrolment(nil), s.enrolments...)
-	c.byKey, c.keys = make(map[string]int, len(s.byKey)+1), make(map[string]*key.Public, len(s.keys)+1)
-	for id, i := range s.byKey {
-		c.byKey[id] = i
-	}
-	for id, k := range s.keys {
-		c.keys[id] = k
-	}
-	return &c // the admins do not change here and are shared
-}
-
 // Origin is the ledger's name.
 func (s *State) Origin() string { return s.genesis.Origin }
 
 // Genesis is what entry 0 says.
 func (s *State) Genesis() Genesis { return s.genesis }
 
-// NodeVKey is the verifier key of checkpoints of the given size.
-func (s *State) NodeVKey(size uint64) string { return s.genesis.Node.VKey }
+// NodeVKey is the verifier key of checkpoints of the given size: that of the
+// last rotation whose index is below it.
+func (s *State) NodeVKey(size uint64) string {
+	for i := len(s.nodes) - 1; i > 0; i-- {
+		if s.nodes[i].index < size {
+			return s.nodes[i].vkey
+		}
+	}
+	return s.nodes[0].vkey
+}
 
 // NodeKey is the node's key in force.
-func (s *State) NodeKey() *key.Public { return s.node }
+func (s *State) NodeKey() *key.Public { return s.nodes[len(s.nodes)-1].public }
+
+// Admins are the admins in force.
+func (s *State) Admins() Admins { return s.adminList }
 
 // Basis is what the next action must name: the SHA-256 of the payload of the
 // newest one.
@@ -433,16 +345,20 @@ func (s *State) Enrolments() []Enrolment { return append([]Enrolment(nil), s.enr
 // ByNKey finds the enrolment to which a NATS key belongs.
 func (s *State) ByNKey(nkey string) (Enrolment, bool) {
 	for i := len(s.enrolments) - 1; i >= 0; i-- {
-		if e := s.enrolments[i]; e.NKey != "" && e.NKey == nkey {
+		if e := s.enrolments[i]; e.Revoked == nil && e.NKey != "" && e.NKey == nkey {
 			return e, true
 		}
 	}
 	return Enrolment{}, false
 }
 
-// Names gives the name behind each key of the genesis: the node and the admins.
+// Names gives the name behind each key that the node has or had, and of the
+// admins in force.
 func (s *State) Names() map[string]string {
-	names := map[string]string{s.node.ID(): "node"}
+	names := map[string]string{}
+	for _, n := range s.nodes {
+		names[n.public.ID()] = nodeName
+	}
 	for id, name := range s.admins {
 		names[id] = name
 	}
