@@ -94,7 +94,11 @@ func (n numbers) close(now time.Time, report *Report) {
 
 func (r *run) gap(k numberKey, from, to uint64, after link, now time.Time, report *Report) {
 	if now.Sub(after.time) <= gapGrace {
-		report.Note("not arrived yet: %s of %s by %s; what follows it was logged at %s", span("number", from, to), k.typ, r.collector, syntax.FormatMicros(after.time))
+		what := "not arrived yet"
+		if report.Unreadable > 0 {
+			what = "not seen, perhaps among the entries that cannot be read"
+		}
+		report.Note("%s: %s of %s by %s; what follows was logged at %s", what, span("number", from, to), k.typ, r.collector, syntax.FormatMicros(after.time))
 		return
 	}
 	p := problem.New("collector.gap", "predicate.event.seq", "missing: %s of %s by %s", span("number", from, to), k.typ, r.collector).

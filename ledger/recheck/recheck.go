@@ -352,6 +352,10 @@ const maxNamed = 1 << 20
 // strays counts artifacts that no entry names: an append that was interrupted
 // leaves them, and so does whoever cuts off the end of a log.
 func (c *comparer) strays(r *verify.Report) {
+	if r.Unreadable > 0 {
+		r.NotChecked = append(r.NotChecked, "whether artifacts lie there that no entry names: not every entry can be read")
+		return
+	}
 	if len(c.named) >= maxNamed {
 		r.NotChecked = append(r.NotChecked, fmt.Sprintf("whether artifacts lie there that no entry names: there are over %d", maxNamed))
 		return
