@@ -27,6 +27,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends what the first could not
 	code := run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
@@ -97,8 +98,10 @@ func hintForRule(p *problem.Problem) string {
 		return "the request was made for another ledger or name: was `collector init` given this ledger's identity line?"
 	case "trust.keys-distinct":
 		return "this key is in the log already: `ledger collector list` shows it; a new one is made by `collector init`"
-	case "trust.signer", "trust.quorum":
-		return "give the admin's key file with --admin-key"
+	case "trust.quorum":
+		return "more admins have to sign: `ledger propose` writes the action, each runs `ledger sign FILE --key KEY`, then `ledger submit FILE`"
+	case "trust.signer":
+		return "this is no admin's key: give an admin's with --admin-key, or with --key when signing"
 	case "trust.basis":
 		return "another action came first: run the command again"
 	case "identity.format", "identity.key-name", "identity.genesis":
@@ -126,7 +129,12 @@ func (o *options) view(fn func(*node.View) error) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(fn(v), v.Close())
+	err = fn(v)
+	if closing := v.Close(); closing != nil {
+		// What was found stands, whether or not the copy could be removed.
+		fmt.Fprintln(os.Stderr, "warning: tidying up:", verify.Printable(closing.Error()))
+	}
+	return err
 }
 
 func command() *cobra.Command {

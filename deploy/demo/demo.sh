@@ -131,6 +131,6 @@ export PATH='$bin':\$PATH XDG_STATE_HOME='$dir/state'
 ledger serve --nats ${nats#nats://} 2> node.log &
 collector run 2> collector.log &     # collects every five minutes
 ledger log
-ledger show 2
+ledger show $last
 ledger verify --identity identity
 TXT

@@ -41,12 +41,18 @@ func Dial(dir string) (*Client, error) {
 		return nil, fmt.Errorf("reach the node at %s: %w", path, err)
 	}
 	conn.Close()
-	return &Client{&http.Client{Transport: &http.Transport{
+	return &Client{&http.Client{Timeout: answerWait, CheckRedirect: noRedirect, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", path)
 		},
 	}}}, nil
 }
+
+// answerWait bounds how long a node may take to answer: whoever listens on the
+// socket and says nothing hangs nobody (TestSilentSocket).
+var answerWait = 20 * time.Second
+
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 func (c *Client) call(method, path string, body []byte, out any) error {
 	req, err := http.NewRequest(method, "http://node"+path, bytes.NewReader(body))
@@ -55,7 +61,7 @@ func (c *Client) call(method, path string, body []byte, out any) error {
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask the node: %w", err)
+		return fmt.Errorf("whoever listens on node.sock does not answer as a node: %w", err)
 	}
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))

@@ -266,6 +266,25 @@ func (n *Node) expire(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			n.bus.Reauthorize()
+			n.removeCopies()
+		}
+	}
+}
+
+// copyAge is how old a copy is when whoever asked for it must have gone without
+// removing it, as from a folder mounted read-only.
+const copyAge = 24 * time.Hour
+
+func (n *Node) removeCopies() {
+	copies, err := os.ReadDir(n.snapshots())
+	if err != nil {
+		return // none was ever made
+	}
+	for _, c := range copies {
+		if info, err := c.Info(); err == nil && time.Since(info.ModTime()) > copyAge {
+			if err := os.RemoveAll(filepath.Join(n.snapshots(), c.Name())); err != nil {
+				n.c.Logger.Warn("remove an old copy", "err", err)
+			}
 		}
 	}
 }

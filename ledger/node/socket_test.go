@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"evidence-ledger/ledger/ledgertest"
 	"evidence-ledger/ledger/node"
@@ -79,5 +80,37 @@ func copyTo(t *testing.T, from, to string) {
 func link(t *testing.T, to, at string) {
 	if err := os.Symlink(to, at); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSilentSocket: whoever listens on the socket and does not answer, or never
+// ends to, hangs nobody.
+func TestSilentSocket(t *testing.T) {
+	defer node.SetAnswerWait(300 * time.Millisecond)()
+	for name, answer := range map[string]func(w http.ResponseWriter, r *http.Request){
+		"silent": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"dripping": func(w http.ResponseWriter, r *http.Request) {
+			for r.Context().Err() == nil {
+				w.Write([]byte(" "))
+				w.(http.Flusher).Flush()
+				time.Sleep(20 * time.Millisecond)
+			}
+		},
+		"elsewhere": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://node/elsewhere", http.StatusTemporaryRedirect)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := ledgertest.Create(t, filepath.Join(t.TempDir(), "l"), nil)
+			l.Close()
+			listen(t, l.Dir, answer)
+			begun := time.Now()
+			if v, err := node.Open(l.Dir, ""); err == nil {
+				t.Error("it was opened", v.Close())
+			}
+			if took := time.Since(begun); took > 5*time.Second {
+				t.Errorf("it took %s", took)
+			}
+		})
 	}
 }

@@ -27,6 +27,7 @@ import (
 	"evidence-ledger/verify/entry"
 	"evidence-ledger/verify/event"
 	"evidence-ledger/verify/problem"
+	"evidence-ledger/verify/syntax"
 )
 
 // Dir is what is verified.
@@ -342,7 +343,11 @@ func (c *comparer) rejections(r *verify.Report) {
 			From       string                       `json:"from"`
 			Collectors map[string]map[string]uint64 `json:"collectors"`
 		}
-		return json.Unmarshal(value, &counts, json.RejectUnknownMembers(true))
+		if err := json.Unmarshal(value, &counts, json.RejectUnknownMembers(true)); err != nil {
+			return err
+		}
+		_, err := syntax.Micros(counts.From)
+		return err
 	})
 }
 

@@ -304,6 +304,7 @@ func TestTamperEveryTable(t *testing.T) {
 		"meta: a byte more":            {func(r *rows) { r.set([]byte("mformat"), []byte{0, 0, 0, 1, 0}) }, "store.row-foreign", -1, "6d"},
 		"quarantine: a record gone":    {func(r *rows) { r.delete(r.nth(store.TableQuarantine, 0)) }, "store.quarantine-count", -1, "quarantine"},
 		"quarantine: a record changed": {func(r *rows) { k := r.nth(store.TableQuarantine, 0); r.set(k, append(r.get(k), 'x')) }, "store.quarantine-count", -1, "quarantine"},
+		"rejections: no time":          {func(r *rows) { r.set([]byte("r"), []byte(`{"from":"x","collectors":{}}`)) }, "store.row-unreadable", -1, "rejections"},
 		"rejections: broken JSON":      {func(r *rows) { r.set([]byte("r"), []byte(`{"nonsense":[1,2`)) }, "store.row-unreadable", -1, "rejections"},
 		"entries: a key that is none":  {func(r *rows) { r.set([]byte("e"), []byte("x")) }, "store.row-foreign", -1, "65"},
 		"entries: a key between two":   {func(r *rows) { r.set(append(key(entries, 100), 0), []byte("x")) }, "store.row-foreign", -1, "65"},
