@@ -63,7 +63,7 @@ func smallLedger(f *testing.F) (*vfs.MemFS, *checkpoint.Identity) {
 	l.Must(web.Event("two").Candidate(), web.Event("three").Candidate())
 	b := l.Store.NewBatch()
 	b.PutQuarantine(store.Quarantined{Collector: "web-1", Time: "2026-11-24T08:00:00.000000Z", Subject: "s", Code: "event.schema", Text: "no", Body: []byte("body")})
-	b.PutRejections([]byte(`{}`))
+	b.PutRejections([]byte(`{"from":"2026-11-24T08:00:00.000000Z","collectors":{"web-1":{"event.schema":1}}}`))
 	if err := l.Store.Commit(b); err != nil {
 		f.Fatal(err)
 	}
