@@ -48,8 +48,6 @@ type clockGuard struct {
 	started bool
 }
 
-func newClockGuard(c Clock, last time.Time) clockGuard { return clockGuard{} }
-
 func (g *clockGuard) now(c Clock, last time.Time) (time.Time, error) {
 	wall, elapsed := c.Now(), c.Elapsed()
 	if c.Accept {

@@ -58,7 +58,6 @@ func Open(c Config) (*Ledger, error) {
 	}
 	l.state.Store(state)
 	l.head.Store(head)
-	l.clock = newClockGuard(c.Clock, l.chain.Time())
 	return l, nil
 }
 
